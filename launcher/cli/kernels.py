@@ -1,0 +1,242 @@
+"""`farkernel ps`, `stop`, `interrupt`, `logs`, `release`: what the keeper holds."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from ..client import KeeperClient
+from ..errors import FarkernelError
+from ..text import clean
+from . import table
+from .arguments import add_json
+from .output import emit, say
+
+STOP_DEADLINE = 60.0
+SHORT = 8  # characters of an id that a listing shows; any unique beginning will do
+
+Row = dict[str, Any]
+
+
+class NoSuchId(FarkernelError):
+    kind = "no-such-id"
+
+    def __init__(self, what: str, text: str) -> None:
+        super().__init__(f"there is no {what} {text[:80]!r}", "See `farkernel ps`.")
+
+
+class AmbiguousId(FarkernelError):
+    kind = "ambiguous-id"
+
+    def __init__(self, what: str, text: str, found: list[str]) -> None:
+        super().__init__(
+            f"{text[:80]!r} could be any of {len(found)} {what}s ({', '.join(found[:5])})",
+            "Give more of the ID.",
+        )
+
+
+def pick(what: str, text: str, known: Iterable[str]) -> str:
+    """The one id that is or begins with this text; raises `NoSuchId`, `AmbiguousId`."""
+    ids = sorted(set(known))
+    if text in ids:
+        return text
+    found = [each for each in ids if text and each.startswith(text)]
+    if not found:
+        raise NoSuchId(what, text)
+    if len(found) > 1:
+        raise AmbiguousId(what, text, found)
+    return found[0]
+
+
+def listing(client: KeeperClient, everything: bool) -> dict[str, list[Row]]:
+    """The keeper's kernels and allocations, whatever else it may say."""
+    answer = client.request("list", all=everything)
+    return {
+        what: [row for row in answer.get(what) or [] if isinstance(row, dict)]
+        for what in ("kernels", "allocations")
+    }
+
+
+# -- ps ----------------------------------------------------------------------------------------------------
+
+
+def configure_ps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", metavar="NAME", nargs="*", help="only of these targets or menu entries")
+    parser.add_argument("--all", action="store_true", help="also those that have ended")
+    add_json(parser)
+
+
+def run_ps(arguments: argparse.Namespace) -> int:
+    with KeeperClient() as client:
+        found = listing(client, arguments.all)
+    if arguments.names:
+        found = restrict(found, set(arguments.names))
+    if arguments.json:
+        emit(found)
+        return 0
+    if not any(found.values()):
+        say(
+            "There are no kernels."
+            if arguments.all
+            else "There are no kernels now; those that ended: farkernel ps --all"
+        )
+        return 0
+    if found["kernels"]:
+        table.show(KERNEL_COLUMNS, [kernel_cells(row) for row in found["kernels"]])
+    if found["allocations"]:
+        if found["kernels"]:
+            print()
+        table.show(ALLOCATION_COLUMNS, [allocation_cells(row) for row in found["allocations"]])
+    return 0
+
+
+def restrict(found: dict[str, list[Row]], names: set[str]) -> dict[str, list[Row]]:
+    kernels = [row for row in found["kernels"] if names & {row.get("target"), row.get("entry")}]
+    held = {row.get("allocation") for row in kernels}
+    allocations = [
+        row for row in found["allocations"] if row.get("allocation") in held or row.get("target") in names
+    ]
+    return {"kernels": kernels, "allocations": allocations}
+
+
+KERNEL_COLUMNS = (
+    table.Column("id", "KERNEL"),
+    table.Column("entry", "ENTRY", shrinks=True),
+    table.Column("state", "STATE"),
+    table.Column("since", "SINCE", right=True),
+    table.Column("left", "LEFT", right=True),
+    table.Column("memory", "MEMORY", right=True),
+    table.Column("gpu", "GPU", right=True),
+    table.Column("where", "WHERE", shrinks=True),
+    table.Column("notebook", "NOTEBOOK", shrinks=True),
+    table.Column("why", "REASON", shrinks=True),
+)
+
+ALLOCATION_COLUMNS = (
+    table.Column("allocation", "ALLOCATION", shrinks=True),
+    table.Column("target", "TARGET", shrinks=True),
+    table.Column("state", "LINK"),
+    table.Column("since", "SINCE", right=True),
+    table.Column("left", "LEFT", right=True),
+    table.Column("kernels", "KERNELS", shrinks=True),
+    table.Column("why", "REASON", shrinks=True),
+)
+
+
+def kernel_cells(row: Row) -> Row:
+    usage = row.get("usage") if isinstance(row.get("usage"), dict) else {}
+    reason = row.get("reason")
+    return {
+        "id": str(row.get("kernel", ""))[:SHORT],
+        "entry": row.get("entry"),
+        "state": row.get("state"),
+        "since": table.ago(row.get("since")),
+        "left": table.duration(row.get("left")),
+        "memory": table.size((usage or {}).get("memory")),
+        "gpu": table.size((usage or {}).get("gpu_memory")),
+        "where": row.get("where") or row.get("allocation"),
+        "notebook": row.get("notebook"),
+        "why": reason.get("text") if isinstance(reason, dict) else reason or row.get("why"),
+    }
+
+
+def allocation_cells(row: Row) -> Row:
+    kernels = row.get("kernels")
+    return {
+        "allocation": row.get("allocation"),
+        "target": row.get("target"),
+        "state": row.get("link") or row.get("state"),
+        "since": table.ago(row.get("since")),
+        "left": table.duration(row.get("left")),
+        "kernels": ", ".join(str(each)[:SHORT] for each in kernels) if isinstance(kernels, list) else kernels,
+        "why": row.get("why"),
+    }
+
+
+# -- one kernel --------------------------------------------------------------------------------------------
+
+
+def configure_stop(parser: argparse.ArgumentParser) -> None:
+    _one_kernel(parser)
+    parser.add_argument("--now", action="store_true", help="without giving it time to end by itself")
+
+
+def run_stop(arguments: argparse.Namespace) -> int:
+    with KeeperClient() as client:
+        kernel = _kernel(client, arguments.id)
+        client.request("stop", STOP_DEADLINE, kernel=kernel, now=arguments.now, restart=False)
+        # Stopping keeps the allocation, for a restart; being done with the kernel gives it back.
+        client.request("cleanup", STOP_DEADLINE, kernel=kernel, restart=False)
+    return _done(arguments, kernel, "has been stopped")
+
+
+def configure_interrupt(parser: argparse.ArgumentParser) -> None:
+    _one_kernel(parser)
+
+
+def run_interrupt(arguments: argparse.Namespace) -> int:
+    with KeeperClient() as client:
+        kernel = _kernel(client, arguments.id)
+        client.request("interrupt", kernel=kernel)
+    return _done(arguments, kernel, "has been interrupted")
+
+
+def configure_logs(parser: argparse.ArgumentParser) -> None:
+    _one_kernel(parser)
+    parser.add_argument(
+        "--size", metavar="BYTES", type=int, default=65536, help="at most that much of its end"
+    )
+
+
+def run_logs(arguments: argparse.Namespace) -> int:
+    with KeeperClient() as client:
+        kernel = _kernel(client, arguments.id, everything=True)
+        log = str(client.request("logs", kernel=kernel, size=arguments.size).get("log") or "")
+    if arguments.json:
+        emit({"kernel": kernel, "log": log})
+    else:
+        sys.stdout.write(clean(log.replace("\r\n", "\n"), keep="\n\t"))
+        if log and not log.endswith("\n"):
+            print()
+    return 0
+
+
+def _one_kernel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="of a kernel, or its beginning, as `farkernel ps` shows it")
+    add_json(parser)
+
+
+def _kernel(client: KeeperClient, text: str, everything: bool = False) -> str:
+    return pick("kernel", text, [str(row.get("kernel")) for row in listing(client, everything)["kernels"]])
+
+
+def _done(arguments: argparse.Namespace, kernel: str, what: str) -> int:
+    if arguments.json:
+        emit({"kernel": kernel})
+    else:
+        say(f"Kernel {kernel[:SHORT]} {what}.")
+    return 0
+
+
+# -- allocations -------------------------------------------------------------------------------------------
+
+
+def configure_release(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "id", metavar="ID", help="of an allocation, or its beginning, as `farkernel ps` shows it"
+    )
+    add_json(parser)
+
+
+def run_release(arguments: argparse.Namespace) -> int:
+    with KeeperClient() as client:
+        known = [str(row.get("allocation")) for row in listing(client, False)["allocations"]]
+        allocation = pick("allocation", arguments.id, known)
+        client.request("release", STOP_DEADLINE, allocation=allocation)
+    if arguments.json:
+        emit({"allocation": allocation})
+    else:
+        say(f"Allocation {allocation} has been given back; the kernels in it have ended.")
+    return 0

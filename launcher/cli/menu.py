@@ -1,0 +1,77 @@
+"""`farkernel install`, `uninstall`: menu entries."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ...kernelspecs import entries, logos
+from .. import configuration
+from .arguments import add_json
+from .output import emit, say
+
+
+def configure_install(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a target")
+    parser.add_argument(
+        "--kernel", metavar="K", help="a kernelspec there, instead of the target's own choice"
+    )
+    parser.add_argument(
+        "--as", dest="entry", metavar="ENTRY", help="the menu entry's name, if not the target's"
+    )
+    parser.add_argument("--display-name", metavar="D", help="what the menu shows")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--user", dest="where", action="store_const", const="user", help="for you (the default)"
+    )
+    place.add_argument(
+        "--sys-prefix",
+        dest="where",
+        action="store_const",
+        const="sys-prefix",
+        help="for this Python environment",
+    )
+    place.add_argument(
+        "--system", dest="where", action="store_const", const="system", help="for every user here"
+    )
+    place.add_argument("--prefix", metavar="P", help="below P/share/jupyter")
+    add_json(parser)
+
+
+def run_install(arguments: argparse.Namespace) -> int:
+    target = configuration.load().target(arguments.name)
+    settings: dict[str, Any] = {"target": arguments.name}
+    if arguments.kernel is not None:
+        settings["kernel"] = arguments.kernel
+    kernel = arguments.kernel or target.kernel
+    name = arguments.entry or arguments.name
+    spec = entries.build(
+        name,
+        arguments.display_name or entries.default_display_name(name, kernel),
+        entries.guess_language(kernel),
+        settings,
+    )
+    data = entries.data_directory(arguments.where or "user", arguments.prefix)
+    directory = entries.install(name, spec, data, logos.files(logos.kind_of(str(target.address))))
+    if arguments.json:
+        emit({"entry": entries.check_name(name), "directory": directory, "spec": spec})
+    else:
+        say(f"{spec['display_name']} is in the menu ({directory}).")
+    return 0
+
+
+def configure_uninstall(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "entry", metavar="ENTRY", help="as `farkernel list` and `jupyter kernelspec list` show it"
+    )
+    add_json(parser)
+
+
+def run_uninstall(arguments: argparse.Namespace) -> int:
+    directories = entries.uninstall(arguments.entry)
+    if arguments.json:
+        emit({"entry": arguments.entry, "directories": directories})
+    else:
+        for directory in directories:
+            say(f"{directory} is removed.")
+    return 0
