@@ -1,0 +1,67 @@
+"""The agent's program as it travels: one zip file, and the text of the loader that asks for it.
+
+Both are made from the files of ``launcher/agent`` as they are installed here.  ``python3 archive.zip serve
+…`` runs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import zipfile
+from importlib import resources
+from typing import NamedTuple
+
+PACKAGE = "farkernel_agent"
+_AGENT = f"{__package__.rpartition('.')[0]}.launcher.agent"
+_MAIN = f"from {PACKAGE}.__main__ import main\nmain()\n"
+# The same bytes from the same files, whenever and wherever they are packed: the hash is the program's name.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class Archive(NamedTuple):
+    """The zip file, and what the loader checks it by."""
+
+    content: bytes
+    sha256: str
+    size: int
+
+
+@functools.lru_cache(maxsize=1)
+def build_archive() -> Archive:
+    """The agent of this version."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        _add(archive, "__main__.py", _MAIN.encode())
+        for name, text in sorted(_sources().items()):
+            if name != "loader.py":
+                _add(archive, f"{PACKAGE}/{name}", text.encode())
+    content = stream.getvalue()
+    return Archive(content, hashlib.sha256(content).hexdigest(), len(content))
+
+
+@functools.lru_cache(maxsize=1)
+def loader_text() -> str:
+    """The loader with what it uses of places.py, as one program in the syntax of Python 2.7 and 3.
+
+    The loader's own beginning comes first, because it sends old Pythons away before anything else is
+    imported.
+    """
+    sources = _sources()
+    head, mark, rest = sources["loader.py"].partition("\nfrom .places import ")
+    if not mark:
+        raise AssertionError("loader.py no longer imports places.py in one line")
+    return "\n".join([head, sources["places.py"], rest.partition("\n")[2]])
+
+
+def _sources() -> dict[str, str]:
+    files = resources.files(_AGENT).iterdir()
+    return {file.name: file.read_text("utf-8") for file in files if file.name.endswith(".py")}
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    archive.writestr(entry, content, compresslevel=9)

@@ -1,0 +1,366 @@
+"""What the keeper asks on channel 0 (docs/architecture.md §4), each a method in one table."""
+
+import json
+import os
+import signal
+import struct
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
+
+from . import procinfo, records, specs
+from .feeds import Feed
+from .kernels import CONNECTION, Kernel, State, connection_facts
+from .link import ChannelError, Link, Priority
+from .places import short_name, subdirectory
+from .problems import BadRequest, KernelEnded, NoRoom, NoSuchKernel, Problem, StillRuns
+from .reasons import clean
+from .sockets import CONTROL, IOPUB, NAMES, SHELL, STDIN
+from .spawn import LAUNCH
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+Answer = Dict[str, Any]
+_REQUEST = struct.Struct(">Q")
+_PRIORITIES = {CONTROL: Priority.CONTROL, SHELL: Priority.SHELL, STDIN: Priority.STDIN, IOPUB: Priority.OUTPUT}
+#: As long as more than that waits for a kernel that does not read, the keeper gets no credit back.
+_MOST_WAITING = 16 << 20
+_LARGEST_LOG = 1 << 20
+_FACTS = ("pid", "interrupt", "language", "display_name", "argv", "cwd")
+
+
+class Later(Exception):
+    """The answer will be given by the function that this was raised with."""
+
+
+class Requests(object):
+    """Takes requests apart, does them, and answers; a request that makes no sense gets an answer that says so."""
+
+    def __init__(self, worker: "Worker") -> None:
+        self._worker = worker
+        self._journals: List[Feed] = []
+        self._unpaid: List[Tuple[Kernel, str, int, int]] = []
+        self._table: Dict[str, Callable[[Answer], Answer]] = {
+            "start": self._start,
+            "attach": self._attach,
+            "detach": self._detach,
+            "received": self._received,
+            "interrupt": self._interrupt,
+            "signal": self._signal,
+            "stop": self._stop,
+            "forget": self._forget,
+            "list": self._list,
+            "usage": self._usage,
+            "log": self._log,
+            "journal": self._journal,
+            "keep": self._keep,
+            "end": self._end,
+        }
+
+    def take(self, data: bytes) -> None:
+        number: Any = None
+        do = ""
+        try:
+            request = json.loads(data.decode("utf-8"))
+            if not isinstance(request, dict):
+                raise BadRequest("a request must be an object")
+            number, do = request.get("id"), str(request.get("do"))
+            act = self._table.get(do)
+            if act is None:
+                raise BadRequest("the agent cannot do %r" % do[:50])
+            request["answer"] = number
+            self._answer(number, act(request))
+        except Later:
+            pass
+        except Problem as problem:
+            self._refuse(number, do, problem)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            self._refuse(number, do, BadRequest("%s: bad arguments (%s: %s)" % (do, type(error).__name__, error)))
+        except OSError as error:
+            self._worker.log.failure(do)
+            self._refuse(number, do, Problem("%s failed at the far end: %s" % (do, error), ""))
+
+    def _answer(self, number: Any, answer: Answer) -> None:
+        if number is not None:
+            self._worker.tell({"id": number, "ok": answer})
+
+    def _refuse(self, number: Any, do: str, problem: Problem) -> None:
+        self._worker.log("%s: %s" % (do, problem))
+        if number is not None:
+            self._worker.tell({"id": number, "error": problem.as_dict()})
+
+    def _kernel(self, request: Answer) -> Kernel:
+        kernel = self._worker.kernels.get(str(request["kernel"]))
+        if kernel is None:
+            raise NoSuchKernel(str(request["kernel"])[:100])
+        return kernel
+
+    def _link(self) -> Link:
+        if self._worker.visitor is None:
+            raise BadRequest("there is no link")
+        return self._worker.visitor.link
+
+    # -- starting -----------------------------------------------------------------------------------------------
+
+    def _start(self, request: Answer) -> Answer:
+        name, life = str(request["kernel"]), int(request["life"])
+        kernel = self._worker.kernels.get(name)
+        if kernel is not None and kernel.life >= life:
+            if kernel.life > life:
+                raise BadRequest("life %d of the kernel is over, it is at %d" % (life, kernel.life))
+            return self._started(kernel, request)
+        if kernel is not None and kernel.state is not State.ENDED:
+            raise StillRuns(kernel.life)
+        environment = specs.complete_environment(os.environ, specs.NOTHING, {}, [])
+        spec = specs.asked(request, environment)
+        extra = {str(key): str(value) for key, value in dict(request.get("env") or {}).items()}
+        unset = [str(one) for one in request.get("unset") or []]
+        environment = specs.complete_environment(os.environ, spec, extra, unset)
+        cwd = _directory(request.get("cwd"))
+        environment["PWD"] = cwd
+        place = subdirectory(self._worker.directory, "k")
+        directory = os.path.join(place, short_name(name, 12) if len(name) <= 12 else _hashed(name))
+        connection = os.path.join(directory, CONNECTION)
+        argv = specs.complete_argv(spec, connection)
+        command = specs.with_shell(argv, request.get("before"))
+        program = specs.find_program(command, environment, cwd)
+        interrupt = request.get("interrupt") or spec.interrupt
+        facts = {
+            "kernel": name,
+            "life": life,
+            "state": State.STARTING.value,
+            "argv": argv,
+            "cwd": cwd,
+            "interrupt": "message" if interrupt == "message" else "signal",
+            "language": spec.language,
+            "display_name": spec.display_name,
+            "keep": None if request.get("keep") is None else float(request["keep"]),
+            "journal": None if request.get("journal") is None else max(int(request["journal"]), 1 << 20),
+            "label": request.get("label"),
+        }
+        launch = {"argv": command, "program": program, "env": environment, "cwd": cwd}
+        try:
+            subdirectory(place, os.path.basename(directory))
+            if kernel is None:
+                kernel = Kernel(self._worker, self._worker.loop, self._worker.log, directory, facts)
+            kernel.begin_life(facts)
+            key = str(request.get("key") or "")
+            records.write(connection, connection_facts(directory, life, key, spec.display_name))
+            records.write(os.path.join(directory, LAUNCH), launch)
+        except OSError as error:
+            raise NoRoom(directory, error.strerror or str(error)) from None
+        self._worker.kernels[name] = kernel
+        kernel.count_keep()
+        self._worker.spawn(kernel)
+        return self._started(kernel, request)
+
+    def _started(self, kernel: Kernel, request: Answer) -> Answer:
+        if kernel.pid or kernel.state is State.ENDED:
+            return {name: kernel.facts.get(name) for name in _FACTS}
+        number = request["answer"]
+
+        def spawned(failure: Optional[str]) -> None:
+            if failure is not None:
+                self._refuse(number, "start", StartFailed(failure))
+            else:
+                self._answer(number, {name: kernel.facts.get(name) for name in _FACTS})
+
+        kernel.on_spawned.append(spawned)
+        raise Later
+
+    # -- listening ----------------------------------------------------------------------------------------------
+
+    def _attach(self, request: Answer) -> Answer:
+        kernel, link = self._kernel(request), self._link()
+        channels = {str(name): int(number) for name, number in dict(request["channels"]).items()}
+        received = {str(name): int(number) for name, number in dict(request.get("received") or {}).items()}
+        if not set(channels) <= set(NAMES):
+            raise BadRequest("a kernel has only these channels: %s" % ", ".join(NAMES))
+        self._detach_channels(kernel)
+        try:
+            for name, number in channels.items():
+                link.open(number, _PRIORITIES[name])
+        except ChannelError as error:
+            raise BadRequest(str(error)) from None
+        for number in channels.values():
+            self._worker.channel_kernels[number] = kernel
+        first = {name: kernel.sockets[name].tape.first for name in NAMES}
+        kernel.attach(link, channels, received)
+        return {
+            "state": kernel.shown_state,
+            "life": kernel.life,
+            "taken": {name: kernel.sockets[name].taken for name in NAMES if name != IOPUB},
+            "first": first,
+            "reason": kernel.facts.get("reason") if kernel.shown_state == State.ENDED.value else None,
+        }
+
+    def _detach(self, request: Answer) -> Answer:
+        kernel = self._kernel(request)
+        self._detach_channels(kernel)
+        return {}
+
+    def _detach_channels(self, kernel: Kernel) -> None:
+        for number in kernel.channels.values():
+            self._worker.channel_kernels.pop(number, None)
+        kernel.detach(self._link())
+
+    def _received(self, request: Answer) -> Answer:
+        kernel = self._kernel(request)
+        for name, number in dict(request["numbers"]).items():
+            if name in kernel.sockets:
+                kernel.sockets[name].tape.received = int(number)
+        return {}
+
+    def _journal(self, request: Answer) -> Answer:
+        kernel, link = self._kernel(request), self._link()
+        if request["name"] not in kernel.sockets:
+            raise BadRequest("no such journal: %s" % request["name"])
+        tape = kernel.sockets[request["name"]].tape
+        first = max(int(request["first"]), tape.first)
+        try:
+            link.open(int(request["channel"]), Priority.OUTPUT)
+        except ChannelError as error:
+            raise BadRequest(str(error)) from None
+        feed = Feed(link, int(request["channel"]), tape, first, _nothing, tape.last)
+        self._journals.append(feed)
+        return {"first": first, "last": tape.last}
+
+    def feed(self) -> None:
+        """Whatever waits for room: journals in the link, and the keeper for a kernel to read."""
+        for feed in list(self._journals):
+            feed.feed()
+            if feed.closed:
+                self._journals.remove(feed)
+        unpaid, self._unpaid = self._unpaid, []
+        for kernel, name, channel, size in unpaid:
+            self._pay(kernel, name, channel, size)
+
+    def forget_link(self) -> None:
+        del self._journals[:]
+        del self._unpaid[:]
+
+    def to_kernel(self, kernel: Kernel, channel: int, data: Union[bytes, bytearray]) -> None:
+        """A request for the kernel itself: its number, then the encoded message."""
+        name = next((name for name, number in kernel.channels.items() if number == channel), IOPUB)
+        if len(data) > _REQUEST.size and name != IOPUB and kernel.state is not State.ENDED:
+            number = _REQUEST.unpack_from(data)[0]
+            kernel.sockets[name].tell([memoryview(data)[_REQUEST.size :]], number)
+        self._pay(kernel, name, channel, len(data))
+
+    def _pay(self, kernel: Kernel, name: str, channel: int, size: int) -> None:
+        if kernel.state is not State.ENDED and kernel.sockets[name].waiting > _MOST_WAITING:
+            self._unpaid.append((kernel, name, channel, size))
+            self._worker.loop.later(0.05, self._worker.pump)
+        elif self._worker.visitor is not None:
+            self._worker.visitor.link.consumed(channel, size)
+
+    # -- acting -------------------------------------------------------------------------------------------------
+
+    def _interrupt(self, request: Answer) -> Answer:
+        kernel = self._kernel(request)
+        if kernel.state is State.ENDED:
+            raise KernelEnded("be interrupted")
+        if kernel.facts["interrupt"] == "message":
+            return {"how": "message"}
+        kernel.signal(signal.SIGINT, True)
+        return {"how": "signal"}
+
+    def _signal(self, request: Answer) -> Answer:
+        signum = int(request["signum"])
+        if not 0 < signum < signal.NSIG:
+            raise BadRequest("there is no signal %d" % signum)
+        self._kernel(request).signal(signum, bool(request.get("group")))
+        return {}
+
+    def _stop(self, request: Answer) -> Answer:
+        kernel = self._kernel(request)
+        if kernel.state is State.ENDED:
+            return {}
+        number = request["answer"]
+        kernel.on_ended.append(lambda: self._answer(number, {}))
+        kernel.end("stopped", float(request.get("grace") or 0))
+        raise Later
+
+    def _forget(self, request: Answer) -> Answer:
+        kernel = self._worker.kernels.get(str(request["kernel"]))
+        if kernel is None:
+            return {}
+        if kernel.state is not State.ENDED:
+            raise StillRuns(kernel.life)
+        if self._worker.visitor is not None:
+            self._detach_channels(kernel)
+        kernel.remove()
+        del self._worker.kernels[kernel.id]
+        return {}
+
+    def _keep(self, request: Answer) -> Answer:
+        kernel = self._kernel(request)
+        kernel.facts["keep"] = None if request.get("keep") is None else float(request["keep"])
+        kernel.save()
+        if not kernel.feeds:
+            kernel.count_keep()
+        return {}
+
+    def _end(self, request: Answer) -> Answer:
+        running = [kernel for kernel in self._worker.kernels.values() if kernel.state is not State.ENDED]
+        if running and request.get("if_idle"):
+            raise StillRunning(len(running))
+        number = request["answer"]
+
+        def ended() -> None:
+            if all(kernel.state is State.ENDED for kernel in self._worker.kernels.values()):
+                self._answer(number, {})
+                self._worker.pump()
+                self._worker.loop.later(0.0, self._worker.end)
+
+        for kernel in running:
+            kernel.on_ended.append(ended)
+            kernel.end("stopped", 5.0)
+        if not running:
+            ended()
+        raise Later
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def _list(self, request: Answer) -> Answer:
+        sessions = procinfo.sessions()
+        return {"kernels": [kernel.listed(sessions) for kernel in self._worker.kernels.values()]}
+
+    def _usage(self, request: Answer) -> Answer:
+        kernels = [self._kernel(request)] if request.get("kernel") else list(self._worker.kernels.values())
+        sessions = procinfo.sessions()
+        return {"kernels": {kernel.id: kernel.listed(sessions)["usage"] for kernel in kernels}}
+
+    def _log(self, request: Answer) -> Answer:
+        size = min(int(request.get("size") or 65536), _LARGEST_LOG)
+        return {"text": clean(self._kernel(request).output.tail(size).decode("utf-8", "replace"))}
+
+
+class StartFailed(Problem):
+    kind = "start"
+
+    def __init__(self, what: str) -> None:
+        super().__init__("the kernel could not be started: %s" % what, "See the agent's log at the far end")
+
+
+class StillRunning(Problem):
+    kind = "running"
+
+    def __init__(self, count: int) -> None:
+        super().__init__("the agent has %d running kernels" % count, "Stop them first")
+
+
+def _nothing(first: int, last: int, size: Optional[int]) -> None:
+    """A journal says by its numbers what it has not got."""
+
+
+def _directory(wanted: Any) -> str:
+    """The working directory: the wanted one if it is there, else the home (the answer says which)."""
+    home = os.path.expanduser("~")
+    for path in (os.path.join(home, os.path.expanduser(str(wanted))) if wanted else home, home):
+        if os.path.isdir(path) and os.access(path, os.X_OK):
+            return path
+    return "/"
+
+
+def _hashed(name: str) -> str:
+    return short_name(name + "/", 12)

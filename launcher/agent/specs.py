@@ -1,0 +1,159 @@
+"""From what the keeper asks for (argv, a kernelspec, a Python) to the command that is run."""
+
+import json
+import os
+import re
+import shutil
+import string
+import sys
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+from .problems import BadKernelspec, BadRequest, NoKernelspec, NoProgram
+
+Spec = NamedTuple(
+    "Spec",
+    [
+        ("argv", List[str]),
+        ("env", Dict[str, str]),
+        ("interrupt", str),
+        ("language", str),
+        ("display_name", str),
+        ("directory", str),
+    ],
+)
+NOTHING = Spec([], {}, "signal", "", "", "")
+_PYTHON = re.compile(r"python(3(\.\d+)?)?\Z")
+# They belong to the place where we were started, and mean nothing, or harm, to a kernel here.
+_NEVER_PASSED = ("JPY_PARENT_PID", "FARKERNEL_BOOT", "FARKERNEL_LOADER", "FARKERNEL_UMASK", "FARKERNEL_AGENT_IDLE")
+
+
+def directories(environment: Mapping[str, str]) -> List[str]:
+    """Where kernelspecs are looked for, in Jupyter's order (jupyter_core.paths.jupyter_path)."""
+    home = os.path.expanduser("~")
+    found = [path for path in environment.get("JUPYTER_PATH", "").split(os.pathsep) if path]
+    data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
+    found.append(environment.get("JUPYTER_DATA_DIR") or os.path.join(data, "jupyter"))
+    prefixes = [sys.prefix]
+    # The agent's Python is the first that would do, and need not be the one in which Jupyter lives.
+    for program in ("jupyter", "python3"):
+        path = shutil.which(program, path=environment.get("PATH"))
+        if path is not None:
+            prefixes.append(os.path.dirname(os.path.dirname(path)))
+    found += [os.path.join(prefix, "share", "jupyter") for prefix in prefixes]
+    found += ["/usr/local/share/jupyter", "/usr/share/jupyter"]
+    return list(dict.fromkeys(os.path.join(path, "kernels") for path in found))
+
+
+def installed(environment: Mapping[str, str]) -> Dict[str, str]:
+    """Name → directory of every kernelspec that can be seen here."""
+    found: Dict[str, str] = {}
+    for directory in directories(environment):
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError:
+            continue
+        for name in names:
+            if os.path.isfile(os.path.join(directory, name, "kernel.json")):
+                found.setdefault(name.lower(), os.path.join(directory, name))
+    return found
+
+
+def find(name: str, environment: Mapping[str, str]) -> Spec:
+    known = installed(environment)
+    directory = known.get(name.lower())
+    if directory is None:
+        raise NoKernelspec(name, known)
+    path = os.path.join(directory, "kernel.json")
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = json.load(stream)
+        argv = [str(word) for word in content["argv"]]
+        env = {str(key): str(value) for key, value in dict(content.get("env") or {}).items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadKernelspec(path, "%s: %s" % (type(error).__name__, error)) from None
+    if not argv:
+        raise BadKernelspec(path, "its argv is empty")
+    if _PYTHON.match(argv[0]):
+        argv[0] = _python_of(directory) or argv[0]
+    interrupt = "message" if content.get("interrupt_mode") == "message" else "signal"
+    display_name = str(content.get("display_name", name))
+    return Spec(argv, env, interrupt, str(content.get("language", "")), display_name, directory)
+
+
+def _python_of(directory: str) -> Optional[str]:
+    """The Python in whose prefix the kernelspec (PREFIX/share/jupyter/kernels/NAME) is: "python" means that one."""
+    prefix = os.path.abspath(os.path.join(directory, "..", "..", "..", ".."))
+    if prefix == os.path.abspath(sys.prefix):
+        return sys.executable
+    for name in ("python3", "python"):
+        path = os.path.join(prefix, "bin", name)
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def asked(request: Dict[str, Any], environment: Mapping[str, str]) -> Spec:
+    """The kernel that a `start` request means: exactly one of argv, kernelspec and python."""
+    given = [name for name in ("argv", "kernelspec", "python") if request.get(name)]
+    if len(given) != 1:
+        raise BadRequest("start needs exactly one of argv, kernelspec and python, and got %s" % (given or "none"))
+    if given == ["kernelspec"]:
+        return find(str(request["kernelspec"]), environment)
+    if given == ["python"]:
+        python = os.path.expanduser(str(request["python"]))
+        argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return Spec(argv, {}, "signal", "python", "Python (%s)" % python, "")
+    argv = request["argv"]
+    if not isinstance(argv, list) or not all(map(_is_word, argv)):
+        raise BadRequest("argv must be a list of strings")
+    return Spec(list(argv), {}, "signal", "", os.path.basename(argv[0]), "")
+
+
+def _is_word(word: object) -> bool:
+    return isinstance(word, str) and "\0" not in word
+
+
+def complete_environment(
+    base: Mapping[str, str], spec: Spec, extra: Mapping[str, str], unset: List[str]
+) -> Dict[str, str]:
+    """Ours, the kernelspec's, the request's; ${NAME} in the latter two means the value so far, as Jupyter has it."""
+    environment = dict(base)
+    for name in _NEVER_PASSED + tuple(unset):
+        environment.pop(name, None)
+    for addition in (spec.env, extra):
+        before = dict(environment)
+        for name, value in addition.items():
+            environment[name] = string.Template(value).safe_substitute(before)
+    return environment
+
+
+def complete_argv(spec: Spec, connection_file: str) -> List[str]:
+    values = {"connection_file": connection_file, "resource_dir": spec.directory, "prefix": sys.prefix}
+    return [_fill(word, values) for word in spec.argv]
+
+
+def _fill(word: str, values: Dict[str, str]) -> str:
+    return re.sub(r"\{(connection_file|resource_dir|prefix)\}", lambda match: values[match.group(1)], word)
+
+
+def with_shell(argv: List[str], before: Optional[str]) -> List[str]:
+    """The kernel behind some shell lines (module load …), which end by becoming the kernel."""
+    if not before:
+        return argv
+    shell = next((path for path in ("/bin/bash", "/usr/bin/bash") if os.access(path, os.X_OK)), "/bin/sh")
+    return [shell, "-c", before + '\nexec "$@"', "sh"] + argv
+
+
+def find_program(argv: List[str], environment: Mapping[str, str], cwd: str) -> str:
+    """The full path of argv[0]; raises `NoProgram`."""
+    path = environment.get("PATH", os.defpath)
+    name = os.path.expanduser(argv[0])
+    if os.sep in name:
+        program = os.path.join(cwd, name)
+        if os.path.isfile(program) and os.access(program, os.X_OK):
+            return program
+        raise NoProgram(name, os.path.dirname(program))
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise NoProgram(name, path)
+    return found

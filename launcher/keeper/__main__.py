@@ -1,0 +1,89 @@
+"""``python -m farkernel.launcher.keeper``: started by whoever needs it first (`launcher.client_start`)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import logging
+import logging.handlers
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from ..agent.places import private_directory
+from ..configuration import load
+from ..errors import FarkernelError
+from .keeper import Keeper
+from .server import Server
+from .store import Store
+
+_LOG_SIZE = 2 * 1024 * 1024
+
+
+def main() -> int:
+    """Returns the exit status; 0 also when another keeper is there already."""
+    parser = argparse.ArgumentParser(prog="farkernel-keeper")
+    parser.add_argument("--ready-fd", type=int, help="a byte is written here when the keeper listens")
+    arguments = parser.parse_args()
+    os.umask(0o077)
+    directory = Path(private_directory()) / "keeper"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 0
+    os.truncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    _log_to(directory / "log")
+    _raise_limits()
+    try:
+        asyncio.run(_run(directory, arguments.ready_fd))
+    except FarkernelError as error:
+        logging.getLogger(__name__).error("%s", error)
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(directory: Path, ready: int | None) -> None:
+    loop = asyncio.get_running_loop()
+    keeper = Keeper(directory, Store.default(directory / "state"), load)
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(signum, keeper.finished.set)
+    await keeper.take_up()
+    server = Server(
+        str(directory / "socket"), keeper.handlers(), keeper.environment.lend, keeper.clients_changed
+    )
+    await server.start()
+    logging.getLogger(__name__).info("listening; %d kernels taken up", len(keeper.kernels))
+    if ready is not None:
+        os.write(ready, b"1")
+        os.close(ready)
+    await keeper.finished.wait()
+    await server.close()
+    await keeper.close()
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_SIZE, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+def _raise_limits() -> None:
+    """Five sockets for each kernel and its clients: the usual soft limit of 1,024 descriptors is soon reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

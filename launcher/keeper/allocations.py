@@ -1,0 +1,168 @@
+"""Allocations that the keeper holds, each with its agent; kernels whose targets agree share one (one link per host)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from ... import __version__
+from ...backends import find_backend
+from ...backends.boot import Archive
+from ...backends.contract import Allocation, Route
+from ..configuration import Target
+from ..errors import FarkernelError
+from .driver import DriverState
+from .far_agent import FarAgent
+
+log = logging.getLogger(__name__)
+
+# How long a link without kernels is kept, for the next start on that host to find it open.
+LINGER = 30.0
+
+
+class Tenant(Protocol):
+    """A kernel, as its allocation sees it."""
+
+    id: str
+
+    def agent_fresh(self) -> None:
+        """The agent does not know our session: attach again."""
+
+    def agent_event(self, event: dict[str, Any]) -> None:
+        """An event of the agent about this kernel."""
+
+    def link_changed(self, up: bool, why: str) -> None:
+        """The link came or went; ``why`` is a sentence."""
+
+    def allocation_lost(self, error: FarkernelError) -> None:
+        """It is over: nothing will bring this allocation back."""
+
+
+class HeldAllocation:
+    """One allocation, its agent and its tenants.  Runs from the first tenant to `LINGER` after the last."""
+
+    def __init__(
+        self, key: str, allocation: Allocation, archive: Archive, target: Target, on_over: Callable[[HeldAllocation], None]
+    ) -> None:
+        self.key = key
+        self.tenants: dict[str, Tenant] = {}
+        self.up = False
+        self.why = ""
+        self._allocation = allocation
+        self._on_over = on_over
+        self._reporters: set[Callable[[str], None]] = set()
+        self._linger: asyncio.TimerHandle | None = None
+        about = {"host": platform.node(), "pid": os.getpid(), "version": __version__}
+        self.agent = FarAgent(
+            about,
+            self._route,
+            archive,
+            allocation.name,
+            self._fresh,
+            self._event,
+            self._state,
+            target.agent_python,
+        )
+        self._task = asyncio.create_task(self._run(), name=f"allocation {key}")
+
+    def __repr__(self) -> str:
+        return f"<HeldAllocation {self.key}, {len(self.tenants)} kernels, {self.agent!r}>"
+
+    def enter(self, tenant: Tenant, report: Callable[[str], None]) -> None:
+        """A kernel comes in; ``report`` hears how waiting goes."""
+        self.tenants[tenant.id] = tenant
+        self._reporters.add(report)
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        self.agent.driver.retry_now()
+
+    def leave(self, tenant: Tenant, report: Callable[[str], None]) -> None:
+        """A kernel has ended."""
+        self.tenants.pop(tenant.id, None)
+        self._reporters.discard(report)
+        if not self.tenants and self._linger is None:
+            self._linger = asyncio.get_running_loop().call_later(LINGER, self._task.cancel)
+
+    async def close(self) -> None:
+        """The keeper ends: let go of the link; what runs there runs on."""
+        if self._linger is not None:
+            self._linger.cancel()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "allocation": self.key,
+            "link": "up" if self.up else self.agent.driver.state.value,
+            "why": self.why,
+            "kernels": sorted(self.tenants),
+            "agent": self.agent.link.peer.get("about", {}),
+        }
+
+    async def _route(self) -> Route:
+        return await self._allocation.ready(self._report)
+
+    async def _run(self) -> None:
+        try:
+            await self.agent.run()
+        except asyncio.CancelledError:
+            if not self.tenants:
+                await self._allocation.release()
+            raise
+        except FarkernelError as error:
+            log.error("allocation %s: %s", self.key, error)
+            for tenant in list(self.tenants.values()):
+                tenant.allocation_lost(error)
+        finally:
+            self._on_over(self)
+
+    def _report(self, sentence: str) -> None:
+        for report in list(self._reporters):
+            report(sentence)
+
+    def _fresh(self) -> None:
+        for tenant in list(self.tenants.values()):
+            tenant.agent_fresh()
+
+    def _event(self, event: dict[str, Any]) -> None:
+        tenant = self.tenants.get(str(event.get("kernel")))
+        if tenant is not None:
+            tenant.agent_event(event)
+
+    def _state(self, state: DriverState, why: str) -> None:
+        self.up, self.why = state is DriverState.UP, why
+        if state is DriverState.PAUSED:
+            self._report(f"cannot be reached now: {why}")
+        for tenant in list(self.tenants.values()):
+            tenant.link_changed(self.up, why)
+
+
+class Allocations:
+    """All that the keeper holds."""
+
+    def __init__(self, archive: Archive, environment: Callable[[], Mapping[str, str]]) -> None:
+        self._archive = archive
+        self._environment = environment
+        self.held: dict[str, HeldAllocation] = {}
+
+    def for_kernel(self, target: Target, kernel: str) -> HeldAllocation:
+        """The allocation in which that kernel runs or shall run; raises `UnknownBackend`."""
+        backend = find_backend(target.address.scheme)
+        key = backend.key(target, kernel)
+        held = self.held.get(key)
+        if held is None:
+            allocation = backend.allocate(target, kernel, self._environment)
+            held = self.held[key] = HeldAllocation(key, allocation, self._archive, target, self._over)
+        return held
+
+    async def close(self) -> None:
+        await asyncio.gather(*(held.close() for held in list(self.held.values())))
+
+    def _over(self, held: HeldAllocation) -> None:
+        if self.held.get(held.key) is held:
+            del self.held[held.key]

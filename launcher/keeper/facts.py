@@ -1,0 +1,88 @@
+"""A kernel as it is written down and listed."""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class KernelState(enum.Enum):
+    """Where a kernel stands (docs/architecture.md §7)."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    LIVE = "live"
+    ENDED = "ended"
+
+
+# From each state, where it may go.  WAITING again after ENDED or LIVE is a restart.
+MOVES = {
+    KernelState.WAITING: {KernelState.WAITING, KernelState.STARTING, KernelState.ENDED},
+    KernelState.STARTING: {KernelState.WAITING, KernelState.LIVE, KernelState.ENDED},
+    KernelState.LIVE: {KernelState.WAITING, KernelState.ENDED},
+    KernelState.ENDED: {KernelState.WAITING},
+}
+
+
+class IllegalMove(Exception):
+    """A defect of ours: a kernel was told to go where it cannot go."""
+
+    def __init__(self, kernel: str, old: KernelState, new: KernelState) -> None:
+        super().__init__(f"kernel {kernel} cannot go from {old.value} to {new.value}")
+
+
+@dataclass
+class Facts:
+    """What must be known to find a kernel again; saved before it is acted on."""
+
+    kernel: str
+    entry: str
+    settings: dict[str, Any]
+    connection: dict[str, Any]
+    far_key: str
+    given: bool = False  # the connection file was handed to us, not made by us
+    cwd: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    notebook: str = ""
+    front: str = "provisioner"
+    life: int = 1
+    session: str = ""
+    state: str = KernelState.WAITING.value
+    reason: dict[str, Any] | None = None
+    created: float = field(default_factory=time.time)
+    since: float = field(default_factory=time.time)
+    interrupt: str = "signal"
+    target: str = ""
+    allocation: str = ""
+    started: bool = False  # this life's start was asked of the agent
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Facts:
+        """Raises `TypeError` when the dict is not one of ours."""
+        return cls(**{name: facts[name] for name in cls.__dataclass_fields__ if name in facts})
+
+    def row(self) -> dict[str, Any]:
+        """For listings: nothing secret."""
+        return {
+            "kernel": self.kernel,
+            "entry": self.entry,
+            "target": self.target,
+            "allocation": self.allocation,
+            "state": self.state,
+            "reason": self.reason,
+            "life": self.life,
+            "notebook": self.notebook,
+            "created": self.created,
+            "since": self.since,
+        }
+
+
+def reason_from_error(error: dict[str, str]) -> dict[str, Any]:
+    """The reason of a kernel that could not come up, in the shape that agents use (docs/architecture.md §4)."""
+    what, advice = error.get("what", ""), error.get("advice", "")
+    return {"kind": "failed", "text": f"{what.rstrip('.')}. {advice}".strip(), "tail": "", "error": error.get("kind", "error")}

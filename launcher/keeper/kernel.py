@@ -1,0 +1,440 @@
+"""One kernel in the keeper: from the launch call to its end, whatever happens to link, agent and front ends in between."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..agent.channels import Priority
+from ..agent.zmtp import Buffer, decode_message, encode_message
+from ..configuration import Target
+from ..errors import FarkernelError
+from ..local_end.local_end import LocalEnd
+from .allocations import HeldAllocation
+from .facts import MOVES, Facts, IllegalMove, KernelState, reason_from_error
+from .far_agent import AgentGone, SessionLost
+from .wire import pack_request, unpack_message
+
+log = logging.getLogger(__name__)
+
+_PRIORITIES = {
+    "control": Priority.CONTROL,
+    "shell": Priority.SHELL,
+    "stdin": Priority.STDIN,
+    "iopub": Priority.OUTPUT,
+}
+_STOP_GRACE = 5.0
+_ACKNOWLEDGE_EVERY = 0.5
+
+Watcher = Callable[["Kernel"], None]
+
+
+class Owner(Protocol):
+    """What a kernel needs of the keeper."""
+
+    def allocation_for(self, target: Target, kernel: str) -> HeldAllocation: ...
+    def save(self, facts: Facts) -> None: ...
+    def remember_info(self, entry: str, info: dict[str, Any]) -> None: ...
+    def recall_info(self, entry: str) -> dict[str, Any] | None: ...
+    def kernel_over(self, kernel: Kernel) -> None: ...
+
+
+class Kernel:
+    """A tenant of an allocation, with a local end for its clients."""
+
+    def __init__(self, owner: Owner, facts: Facts, target: Target, directory: Path) -> None:
+        self.facts = facts
+        self.id = facts.kernel
+        self.target = target
+        self.directory = directory
+        self.local = LocalEnd(
+            self, facts.connection, facts.far_key, directory, facts.session, facts.target or facts.entry, facts.given
+        )
+        self.allocation: HeldAllocation | None = None
+        self.fronts: set[object] = set()
+        self.watchers: set[Watcher] = set()
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._channels: dict[str, int] = {}
+        self._bringing: asyncio.Task[None] | None = None
+        self._attaching: asyncio.Task[None] | None = None
+        self._chores: set[asyncio.Task[Any]] = set()
+        self._keep: asyncio.TimerHandle | None = None
+        self._acknowledge: asyncio.TimerHandle | None = None
+        self._ended = asyncio.Event()
+        self._stop_asked = False
+        self._stop_kind = "stopped"
+        self._stopped_because = ""
+        self.gone = False
+
+    def __repr__(self) -> str:
+        return f"<Kernel {self.id}, life {self.facts.life}, {self.facts.state}, {self.local!r}>"
+
+    @property
+    def state(self) -> KernelState:
+        return KernelState(self.facts.state)
+
+    # coming up
+
+    async def open(self) -> None:
+        """Bind the local end; after this a front end may be told where to connect."""
+        await self.local.open(self._owner.recall_info(self.facts.entry))
+
+    def begin(self) -> None:
+        """Bring a new life up (the facts say which)."""
+        self._stop_asked = False
+        self._stopped_because = ""
+        self._ended.clear()
+        self._save()
+        self._tell_watchers()
+        self._bringing = self._chore(self._bring_up(), "bring up")
+
+    def resume(self) -> None:
+        """After a keeper's restart: take up what the facts say.
+
+        Unless the kernel was live, nobody knows whether the agent heard of it; asking again for the same life does no harm.
+        """
+        if self.state is not KernelState.LIVE:
+            self.begin()
+            return
+        self._enter()
+        if self.allocation is not None and self.allocation.up:
+            self.agent_fresh()
+
+    def begin_again(self) -> None:
+        """Restart: same place, same endpoints, another life.  The former one must have ended."""
+        self.facts.life += 1
+        self.facts.started = False
+        self.facts.reason = None
+        self._close_channels()
+        self._move(KernelState.WAITING)
+        self.facts.session = self.local.new_life()
+        self.begin()
+
+    async def _bring_up(self) -> None:
+        try:
+            held = self._enter()
+            self.facts.started = True
+            if self.state is KernelState.WAITING:
+                self._move(KernelState.STARTING)
+            answer = await held.agent.request("start", **self._start_arguments())
+            self.facts.interrupt = str(answer.get("interrupt", "signal"))
+            self._save()
+            self._attach_soon()
+        except AgentGone:
+            log.info("kernel %s: the link ended before it was started", self.id)
+        except FarkernelError as error:
+            self._end(reason_from_error(error.as_dict()))
+
+    def _enter(self) -> HeldAllocation:
+        held = self._owner.allocation_for(self.target, self.id)
+        if self.allocation is not held:
+            self.allocation = held
+            held.enter(self, self.local.say_waiting)
+            self.facts.allocation = held.key
+        return held
+
+    def _start_arguments(self) -> dict[str, Any]:
+        target, facts = self.target, self.facts
+        arguments: dict[str, Any] = {
+            "kernel": self.id,
+            "life": facts.life,
+            "env": {**facts.env, **dict(target.env)},
+            "unset": list(target.unset),
+            "cwd": target.cwd or facts.cwd,
+            "before": target.before,
+            "key": facts.far_key,
+            "interrupt": None,
+            "keep": target.keep,
+            "journal": target.journal,
+            "label": {"entry": facts.entry, "notebook": facts.notebook, "target": facts.target},
+        }
+        if target.python:
+            arguments["python"] = target.python
+        else:
+            arguments["kernelspec"] = target.kernel or "python3"
+        return arguments
+
+    # tenant of an allocation
+
+    def agent_fresh(self) -> None:
+        self._channels.clear()
+        if self.facts.started and self.state is not KernelState.ENDED and not self._is_starting():
+            self._attach_soon()
+
+    def agent_event(self, event: dict[str, Any]) -> None:
+        if event.get("event") == "dropped":
+            self.local.say_dropped(str(event.get("name")), event.get("bytes"), event.get("first"), event.get("last"))
+        elif event.get("event") == "kernel" and event.get("life") == self.facts.life:
+            self._far_state(str(event.get("state")), event.get("reason"))
+
+    def link_changed(self, up: bool, why: str) -> None:
+        self.local.link_changed(up, why)
+        self._tell_watchers()
+
+    def allocation_lost(self, error: FarkernelError) -> None:
+        self.allocation = None
+        self._end(reason_from_error(error.as_dict()))
+
+    def _is_starting(self) -> bool:
+        return self._bringing is not None and not self._bringing.done()
+
+    def _attach_soon(self) -> None:
+        if self._attaching is not None:
+            self._attaching.cancel()
+        self._attaching = self._chore(self._attach(), "attach")
+
+    async def _attach(self) -> None:
+        held = self.allocation
+        if held is None:
+            return
+        self._close_channels()
+        self._channels = {
+            name: held.agent.open_channel(priority, partial(self._from_kernel, name)) for name, priority in _PRIORITIES.items()
+        }
+        try:
+            received = self.local.received()
+            answer = await held.agent.request("attach", kernel=self.id, channels=self._channels, received=received)
+        except (SessionLost, AgentGone):
+            return  # the next fresh session attaches again
+        except FarkernelError as error:
+            held.agent.forget_channels(self._channels.values())
+            self._channels = {}
+            self._end(reason_from_error(error.as_dict()))
+            return
+        first = answer.get("first") or {}
+        for name, number in received.items():
+            if isinstance(first.get(name), int) and first[name] > number + 1:
+                self.local.say_dropped(name, None, number + 1, first[name] - 1)
+        self.local.attached({name: int(number) for name, number in (answer.get("taken") or {}).items()})
+        self._far_state(str(answer.get("state")), answer.get("reason"))
+
+    def _far_state(self, state: str, reason: Any) -> None:
+        if self.state is KernelState.ENDED:
+            return
+        if state == "live" and self._channels:
+            if self.state is not KernelState.LIVE:
+                self._move(KernelState.LIVE)
+            self.local.hand_over()
+        elif state == "ended":
+            self._end(reason if isinstance(reason, dict) else {"kind": "unknown", "text": "the kernel has ended"})
+
+    # messages
+
+    def _from_kernel(self, name: str, data: bytes | bytearray) -> None:
+        """One message of the kernel; an empty one is the end of the channel."""
+        if not data:
+            return
+        try:
+            number, when, body = unpack_message(data)
+            frames = decode_message(body)
+        except ValueError as error:
+            log.error("kernel %s: unreadable message on %s: %s", self.id, name, error)
+            return
+        channel, size = self._channels.get(name, 0), len(data)
+        self.local.from_kernel(name, number, when, frames, partial(self._consumed, channel, size))
+
+    def _consumed(self, channel: int, size: int) -> None:
+        if self.allocation is not None:
+            self.allocation.agent.consumed(channel, size)
+            self.allocation.agent.driver.pump()
+        if self._acknowledge is None:
+            self._acknowledge = self._loop.call_later(_ACKNOWLEDGE_EVERY, self._tell_received)
+
+    def _tell_received(self) -> None:
+        self._acknowledge = None
+        if self.allocation is not None and self._channels:
+            self.allocation.agent.tell("received", kernel=self.id, numbers=self.local.received())
+
+    def to_kernel(self, channel: str, number: int, frames: Sequence[Buffer]) -> None:
+        """Called by the local end, in order of numbers.  Raises `MessageTooLarge`."""
+        if self.allocation is not None and channel in self._channels:
+            self.allocation.agent.send(self._channels[channel], pack_request(number, encode_message(frames)))
+
+    def info_seen(self, info: dict[str, Any]) -> None:
+        self._owner.remember_info(self.facts.entry, info)
+
+    # acts
+
+    async def interrupt(self) -> None:
+        """In every state: what waits is given back as interrupted, what runs gets the kernel's own kind of interrupt."""
+        if self.state is not KernelState.LIVE:
+            self.local.interrupt_held()
+            return
+        if self.allocation is None:
+            return
+        answer = await self.allocation.agent.request("interrupt", kernel=self.id)
+        if answer.get("how") == "message":
+            self.local.send_interrupt_request()
+
+    def interrupt_soon(self) -> None:
+        self._chore(self.interrupt(), "interrupt")
+
+    @property
+    def interrupts_by_message(self) -> bool:
+        return self.facts.interrupt == "message"
+
+    async def signal(self, signum: int) -> None:
+        if self.allocation is not None and self.state is KernelState.LIVE:
+            await self.allocation.agent.request("signal", kernel=self.id, signum=signum, group=True)
+
+    def shutdown(self, restart: bool) -> None:
+        """The user wants it ended: let the held shutdown_request go, so that the kernel can end by itself."""
+        self._stop_asked = True
+        if self.state is KernelState.LIVE:
+            self.local.release_shutdown()
+        else:
+            self.local.drop_shutdown(answer=True)
+            self._chore(self.stop(now=True, text="stopped before it had started"), "stop")
+
+    async def stop(self, now: bool, text: str = "stopped on request") -> None:
+        """End this life and wait until it has ended."""
+        self._stop_asked = True
+        if self.state is KernelState.ENDED:
+            return
+        held, asked = self.allocation, self.facts.started
+        if self._bringing is not None and not self._bringing.done():
+            self._bringing.cancel()
+        if held is None or not asked or not held.up:
+            # Nobody there to be asked now.  What was started is ended by the agent's own `keep`, or when it is found again.
+            if held is not None and asked:
+                self._chore(self._stop_later(held), "stop later")
+            self._end({"kind": self._stop_kind, "text": text, "tail": ""})
+            return
+        self._stopped_because = text
+        try:
+            await held.agent.request("stop", kernel=self.id, grace=0 if now else _STOP_GRACE)
+        except FarkernelError as error:
+            log.warning("kernel %s: could not be stopped: %s", self.id, error)
+        self._end({"kind": self._stop_kind, "text": text, "tail": ""})
+
+    async def _stop_later(self, held: HeldAllocation) -> None:
+        with contextlib.suppress(FarkernelError):
+            await held.agent.request("stop", kernel=self.id, grace=0)
+
+    async def read_log(self, size: int) -> str:
+        """The end of what it wrote on stdout and stderr: all of it from the agent, or what is known here."""
+        held = self.allocation
+        if held is None or not held.up or not self.facts.started:
+            return str((self.facts.reason or {}).get("tail", ""))
+        answer = await held.agent.request("log", kernel=self.id, size=size)
+        return str(answer.get("log", ""))
+
+    def detach(self) -> None:
+        """The front end goes away, the kernel stays."""
+        self.local.drop_shutdown(answer=False)
+
+    # front ends
+
+    def front_came(self, front: object) -> None:
+        self.fronts.add(front)
+        if self._keep is not None:
+            self._keep.cancel()
+            self._keep = None
+
+    def front_left(self, front: object) -> None:
+        self.fronts.discard(front)
+        if self.fronts or self.gone:
+            return
+        if self.state is KernelState.ENDED:
+            self._chore(self.close(forget=True), "close")
+        elif self.target.keep is not None and self._keep is None:
+            self._keep = self._loop.call_later(self.target.keep, self._keep_is_over)
+
+    def _keep_is_over(self) -> None:
+        self._keep = None
+        self._chore(self._stop_unwatched(), "keep")
+
+    async def _stop_unwatched(self) -> None:
+        self._stop_kind = "keep"
+        await self.stop(now=False, text=f"nobody came back to it within {self.target.keep} s (keep)")
+        await self.close(forget=True)
+
+    # the end
+
+    def _end(self, reason: dict[str, Any]) -> None:
+        if self.state is KernelState.ENDED:
+            return
+        wanted = self._stop_asked
+        if wanted and reason.get("kind") in ("exit", "signal", "stopped"):
+            # The agent knows how it ended, we know why.
+            reason = {**reason, "kind": self._stop_kind, "text": self._stopped_because or reason.get("text", "")}
+        self.facts.reason = reason
+        self._move(KernelState.ENDED)
+        log.info("kernel %s has ended: %s", self.id, reason.get("text", ""))
+        self.local.kernel_ended(reason, wanted)
+        self._ended.set()
+        self._tell_watchers()
+        if not self.fronts:
+            self._chore(self.close(forget=True), "close")
+
+    async def wait_ended(self) -> None:
+        await self._ended.wait()
+
+    async def close(self, forget: bool) -> None:
+        """Give up the local end.  With ``forget`` the kernel has ended for good, and the agent may clear up after it."""
+        if self.gone:
+            return
+        self.gone = True
+        for timer in (self._keep, self._acknowledge):
+            if timer is not None:
+                timer.cancel()
+        held, self.allocation = self.allocation, None
+        if held is not None and forget:
+            if held.up:
+                with contextlib.suppress(FarkernelError, TimeoutError):
+                    async with asyncio.timeout(5):
+                        await held.agent.request("forget", kernel=self.id)
+            for channel in self._channels.values():
+                held.agent.close_channel(channel)
+            held.leave(self, self.local.say_waiting)
+        await self.local.close(forget)
+        if forget:
+            self._save()
+            self._owner.kernel_over(self)
+        current = asyncio.current_task()
+        for task in list(self._chores):
+            if task is not current:
+                task.cancel()
+
+    # inside
+
+    def _close_channels(self) -> None:
+        if self.allocation is not None:
+            for channel in self._channels.values():
+                self.allocation.agent.close_channel(channel)
+        self._channels = {}
+
+    def _move(self, new: KernelState) -> None:
+        old = self.state
+        if new not in MOVES[old]:
+            raise IllegalMove(self.id, old, new)
+        self.facts.state = new.value
+        self.facts.since = time.time()
+        self._save()
+        if new is not KernelState.ENDED:
+            self._tell_watchers()
+
+    def _save(self) -> None:
+        self._owner.save(self.facts)
+
+    def _tell_watchers(self) -> None:
+        for watcher in list(self.watchers):
+            watcher(self)
+
+    def _chore(self, work: Any, name: str) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = self._loop.create_task(work, name=f"{name} {self.id}")
+        self._chores.add(task)
+        task.add_done_callback(self._chore_done)
+        return task
+
+    def _chore_done(self, task: asyncio.Task[Any]) -> None:
+        self._chores.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("kernel %s: %s failed", self.id, task.get_name(), exc_info=task.exception())

@@ -1,0 +1,55 @@
+"""Whether a target can be reached: a query, which starts nothing there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...backends import find_backend
+from ...backends.contract import Stream
+from ..configuration import Target
+from ..errors import FarkernelError
+
+
+class _Listener:
+    """Waits for the first byte of a command, or its end."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Future[tuple[bytes, str]] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        if not self.heard.done():
+            self.heard.set_result((data, ""))
+
+    def writable(self) -> None:
+        """Nothing is written."""
+
+    def closed(self, said: str) -> None:
+        if not self.heard.done():
+            self.heard.set_result((b"", said))
+
+
+async def reach(
+    find: Callable[[], Target], environment: Callable[[], Mapping[str, str]], deadline: float
+) -> dict[str, Any]:
+    """``{"ok": …}``, with ``what`` and ``advice`` when it is false."""
+    stream: Stream | None = None
+    try:
+        target = find()
+        allocation = find_backend(target.address.scheme).allocate(target, "reach", environment)
+        async with asyncio.timeout(deadline):
+            route = await allocation.ready(lambda _: None)
+            listener = _Listener()
+            stream = await route.open(("/bin/sh", "-c", "echo here"), listener)
+            data, said = await listener.heard
+    except TimeoutError:
+        return {"ok": False, "what": f"no answer within {deadline:g} s", "advice": "Is it up, and is the network?"}
+    except FarkernelError as error:
+        return {"ok": False, "what": error.what, "advice": error.advice}
+    finally:
+        if stream is not None:
+            stream.close()
+    if not data:
+        return {"ok": False, "what": said or "it ran nothing", "advice": "Log in by hand, and see what it says"}
+    return {"ok": True, "what": "", "advice": ""}

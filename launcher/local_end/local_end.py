@@ -1,0 +1,472 @@
+"""The local end of one kernel: the sockets that clients connect to, and the two-way traffic with the far kernel.
+
+Messages are re-signed in both directions, and those of the kernel get one ``header.session`` for the kernel's whole
+life (DESIGN §4: two sessions in one life make JupyterLab deaf).  What is not known to be done is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mmap
+import os
+import struct
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..agent.channels import MessageTooLarge
+from ..agent.zmtp import Buffer
+from ..messages import Composer, Message, MessageError, Signer
+from . import client_links
+from .contract import ConnectionInfo, LocalSockets, Subscriber
+from .positions import PositionFile
+from .request_log import Request, RequestLog
+from .sockets import open_sockets
+from .waiting_room import Question, Refusal, WaitingRoom, kernel_ended_refusal
+
+log = logging.getLogger(__name__)
+
+# After a keeper's restart output waits for the old subscribers, but not for ever: XPUB drops what nobody subscribed to.
+_SUBSCRIBERS_DEADLINE = 3.0
+_REPLIES_DEADLINE = 5.0
+# A shutdown_request is held until the front end has said what it meant (DESIGN §4); a client that has no front end gets its way.
+_SHUTDOWN_PATIENCE = 3.0
+_SHOWN = frozenset({"stream", "display_data", "execute_result", "error", "update_display_data"})
+
+Consumed = Callable[[], None]
+
+
+class Far(Protocol):
+    """The kernel, as its local end sees it."""
+
+    @property
+    def interrupts_by_message(self) -> bool: ...
+    def to_kernel(self, channel: str, number: int, frames: Sequence[Buffer]) -> None: ...
+    def interrupt_soon(self) -> None: ...
+    def info_seen(self, info: dict[str, Any]) -> None: ...
+
+
+class Positions:
+    """The last number of each channel that was dealt with, in a mapped file: it outlives a killed keeper."""
+
+    NAMES = ("control", "shell", "stdin", "iopub")
+
+    def __init__(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, 8 * len(self.NAMES))
+            self._map = mmap.mmap(descriptor, 8 * len(self.NAMES))
+        finally:
+            os.close(descriptor)
+
+    def __getitem__(self, name: str) -> int:
+        return int(struct.unpack_from("=Q", self._map, 8 * self.NAMES.index(name))[0])
+
+    def __setitem__(self, name: str, number: int) -> None:
+        struct.pack_into("=Q", self._map, 8 * self.NAMES.index(name), number)
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class LocalEnd:
+    """See the module; the kernel (`launcher.keeper.kernel`) drives it."""
+
+    def __init__(
+        self, far: Far, connection: dict[str, Any], far_key: str, directory: Path, session: str, name: str, given: bool
+    ) -> None:
+        self.connection = connection
+        self.session = session
+        self.holding = True
+        self._far = far
+        self._name = name
+        self._given = given
+        self._directory = directory
+        self._signer = Signer(str(connection.get("key", "")).encode(), str(connection.get("signature_scheme") or "hmac-sha256"))
+        self._far_signer = Signer(far_key.encode(), "hmac-sha256")
+        self.composer = Composer(self._signer, session)
+        self._room = WaitingRoom(self, name)
+        self._loop = asyncio.get_running_loop()
+        self._sockets: LocalSockets | None = None
+        self._ended: dict[str, Any] | None = None
+        self._active: dict[str, Request] = {}
+        self._iopub_seen = 0
+        self._queue: deque[tuple[int, list[Buffer], Consumed]] = deque()
+        self._hold_output = False
+        self._undelivered: deque[tuple[float, str, bytes, list[Buffer]]] = deque()
+        self._replies_until = 0.0
+        self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
+        self._own_requests: set[str] = set()
+        self.missed = 0
+
+    def __repr__(self) -> str:
+        state = "holding" if self.holding else "handed over"
+        return f"<LocalEnd {state}, {len(self._active)} requests active, {len(self._queue)} outputs queued, {self._room!r}>"
+
+    # life
+
+    async def open(self, info: dict[str, Any] | None) -> None:
+        """Bind the endpoints; raises a `FarkernelError` that says which could not be bound."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._room.info = info
+        self._log = RequestLog(self._directory / "requests")
+        self._positions = Positions(self._directory / "positions")
+        bound = self.connection
+        if not self._given:
+            client_links.make_place(self.connection)
+            bound = client_links.bound_connection(self.connection)
+        self._published = PositionFile(self._directory / "published")
+        self._sockets = await open_sockets(ConnectionInfo.from_dict(bound), self._published)
+        for name in ("shell", "control", "stdin"):
+            getattr(self._sockets, name).on_message = partial(self._from_client, name)
+        self._sockets.iopub.on_subscribe = self._welcome
+        self._sockets.iopub.on_drained = self._flush
+        self.refresh_endpoints()
+        written = self._published.last_written()
+        self._iopub_seen = self._positions["iopub"] if written is None else written
+        self._positions["iopub"] = self._iopub_seen
+        self._recall()
+
+    def _recall(self) -> None:
+        """What was open when a former keeper was killed."""
+        if self._published.waiting:
+            self._hold_output = True
+            self._loop.call_later(_SUBSCRIBERS_DEADLINE, self._release_output)
+            self._replies_until = time.monotonic() + _REPLIES_DEADLINE
+        for request in list(self._log.open.values()):
+            try:
+                self._active[request.message.msg_id] = request
+            except MessageError as error:
+                log.error("a request that was written down cannot be read: %s", error)
+                self._log.done(request)
+                continue
+            if not request.number:
+                request.busy_sent = True
+                self._room.hold(request)
+
+    @property
+    def _sockets_now(self) -> LocalSockets:
+        if self._sockets is None:
+            raise RuntimeError("the local end is not open")
+        return self._sockets
+
+    async def close(self, forget: bool) -> None:
+        """Unbind.  With ``forget`` also what was written down goes."""
+        self._room.leave()
+        if self._shutdown is not None:
+            self._shutdown[1].cancel()
+        if self._sockets is not None:
+            self._sockets.close()
+            self._log.close()
+            self._positions.close()
+        if forget:
+            if not self._given:
+                client_links.remove_place(self.connection)
+            for each in ("requests", "positions", "published"):
+                (self._directory / each).unlink(missing_ok=True)
+            self._directory.rmdir()
+
+    def refresh_endpoints(self) -> None:
+        """A front end is about to connect (again)."""
+        if not self._given:
+            client_links.make_links(self.connection)
+
+    def new_life(self) -> str:
+        """The kernel is being restarted: hold again; returns the session of the new life."""
+        self.session = uuid.uuid4().hex
+        self.composer = Composer(self._signer, self.session)
+        self.holding = True
+        self._ended = None
+        for request in list(self._active.values()):
+            if request.number:
+                self._done(request)
+        self._room.begin()
+        return self.session
+
+    # what the kernel says of itself
+
+    def say_waiting(self, sentence: str) -> None:
+        if self.holding:
+            self._room.say(sentence)
+
+    def link_changed(self, up: bool, why: str) -> None:
+        if self.holding and not up and why:
+            self._room.say(f"cannot be reached now: {why}")
+
+    def say_dropped(self, name: str, size: Any, first: Any, last: Any) -> None:
+        """Output that no limit could keep is never dropped in silence (DESIGN §3, promise 1)."""
+        count = last - first + 1 if isinstance(first, int) and isinstance(last, int) else None
+        amount = f"{count} messages" if count else "some messages"
+        if isinstance(size, int):
+            amount += f" ({size / 1e6:.1f} MB)"
+        why = "they were over the journal's limit, or came while no agent was there to read them"
+        text = f"[farkernel] {amount} of this kernel's {name} were dropped: {why}\n"
+        parent = next((each.message for each in self._active.values() if each.is_cell), None)
+        self.publish(self.composer.stream(text, parent, "stderr"))
+
+    def received(self) -> dict[str, int]:
+        """The last number of each name that has been dealt with, and will not be asked for again."""
+        numbers = {name: self._positions[name] for name in Positions.NAMES}
+        if self._sockets_now.iopub.subscribers and not self._hold_output:
+            numbers["iopub"] = min(numbers["iopub"], self._sockets_now.iopub.written)
+        return numbers
+
+    def attached(self, taken: dict[str, int]) -> None:
+        """The channels are open: what the agent has not taken goes out (again)."""
+        self._log.raise_numbers(taken)
+        for request in list(self._log.open.values()):
+            if request.number > taken.get(request.channel, 0):
+                self._send(request)
+
+    def hand_over(self) -> None:
+        """The kernel is live: what was held is its own now."""
+        if not self.holding:
+            return
+        self.holding = False
+        questions, held = self._room.leave()
+        for question in questions:
+            self._take(question.channel, question.frames)
+        for request in held:
+            self._forward(request)
+
+    def kernel_ended(self, reason: dict[str, Any], wanted: bool) -> None:
+        """Nothing will answer any more: say why, in every cell that waits."""
+        self.holding = True
+        self._ended = reason
+        _, held = self._room.leave()
+        waiting = [request for request in self._active.values() if request.number] + held
+        self._drop_shutdown(answer=True)
+        if not wanted or held:
+            self._room.refuse([each for each in waiting if each.channel != "stdin"], kernel_ended_refusal(self._name, reason))
+        for request in waiting:
+            self._done(request)
+
+    # acts of the user
+
+    def interrupt_held(self) -> None:
+        for request in self._room.interrupt():
+            self._done(request)
+
+    def send_interrupt_request(self) -> None:
+        """For kernels that are interrupted by message; the answer concerns no client."""
+        message = self.composer.request("interrupt_request", {}, [b"farkernel"])
+        self._own_requests.add(message.msg_id)
+        self._take("control", [bytes(frame) for frame in message.frames()])
+
+    def release_shutdown(self) -> None:
+        """The front end means it: the kernel gets the request that was held."""
+        if self._shutdown is not None:
+            request, timer = self._shutdown
+            timer.cancel()
+            self._shutdown = None
+            self._log.open[request.serial] = request
+            self._forward(request)
+
+    def drop_shutdown(self, answer: bool) -> None:
+        """The front end does not mean it (the server stops), or there is no kernel to ask."""
+        self._drop_shutdown(answer)
+
+    def _drop_shutdown(self, answer: bool) -> None:
+        if self._shutdown is None:
+            return
+        request, timer = self._shutdown
+        timer.cancel()
+        self._shutdown = None
+        if answer:
+            self.reply("control", self.composer.shutdown_reply(request.message, restart=False))
+        self._done(request)
+
+    # from clients
+
+    def _from_client(self, channel: str, identity: bytes, frames: list[bytes]) -> None:
+        whole = [identity, *frames]
+        try:
+            message = Message.split(whole)
+            self._signer.verify(message)
+            msg_type = message.msg_type
+        except MessageError as error:
+            log.warning("%s: %s (on %s)", self._name, error, channel)
+            return
+        if msg_type == "kernel_info_request" and self.holding and self._ended is None:
+            self._room.ask(Question(channel, whole, message))
+        elif msg_type == "interrupt_request" and channel == "control" and not self._passes_interrupts():
+            self._far.interrupt_soon()
+            self.reply(channel, self.composer.interrupt_reply(message))
+        else:
+            self._take(channel, whole)
+
+    def _passes_interrupts(self) -> bool:
+        return not self.holding and self._far.interrupts_by_message
+
+    def _take(self, channel: str, frames: list[bytes]) -> None:
+        request = self._log.add(channel, frames)
+        self._active[request.message.msg_id] = request
+        if channel == "control" and request.message.msg_type == "shutdown_request":
+            self._hold_shutdown(request)
+        elif self._ended is not None:
+            self._room.refuse([request], kernel_ended_refusal(self._name, self._ended))
+            self._done(request)
+        elif self.holding:
+            self._room.hold(request)
+        else:
+            self._forward(request)
+
+    def _hold_shutdown(self, request: Request) -> None:
+        self._drop_shutdown(answer=False)
+        self._shutdown = (request, self._loop.call_later(_SHUTDOWN_PATIENCE, self._shutdown_is_meant))
+
+    def _shutdown_is_meant(self) -> None:
+        if self.holding:
+            self._drop_shutdown(answer=True)
+        else:
+            self.release_shutdown()
+
+    def _forward(self, request: Request) -> None:
+        self._log.number(request)
+        self._send(request)
+        if request.channel == "stdin":
+            self._done(request)  # an input_reply gets no answer by which its end could be seen
+
+    def _send(self, request: Request) -> None:
+        try:
+            self._far.to_kernel(request.channel, request.number, self._far_signer.resign(request.message).frames())
+        except MessageTooLarge as error:
+            self._room.refuse([request], Refusal("MessageTooLarge", error.what, [f"{error.what}. {error.advice}"]))
+            self._done(request)
+
+    # from the kernel
+
+    def from_kernel(self, name: str, number: int, when: float, frames: Sequence[Any], consumed: Consumed) -> None:
+        """One message; ``consumed`` is called when it has been handed to the system."""
+        seen = self._iopub_seen if name == "iopub" else self._positions[name]
+        if number <= seen:
+            consumed()
+            return
+        try:
+            message = Message.split(frames)
+            parent_id = str(message.parent.get("msg_id", ""))
+            changed = self._signer.with_session(message, self.session)
+        except MessageError as error:
+            log.error("%s: the kernel sent on %s: %s", self._name, name, error)
+            self._positions[name] = number
+            consumed()
+            return
+        if name == "iopub":
+            self._iopub_seen = number
+            self._from_iopub(number, changed, parent_id, consumed)
+        else:
+            self._answer(name, changed, parent_id)
+            self._positions[name] = number
+            consumed()
+
+    def _answer(self, name: str, message: Message, parent_id: str) -> None:
+        request = self._active.get(parent_id)
+        if not message.identities and request is not None:
+            message.identities = request.message.identities  # a kernel that does not echo routing frames
+        if parent_id in self._own_requests:
+            self._own_requests.discard(parent_id)
+        elif message.identities:
+            self.reply(name, message)
+        if message.msg_type == "kernel_info_reply":
+            self._remember_info(message)
+        if request is not None and name != "stdin":
+            request.replied = True
+            if request.idle_sent:
+                self._done(request)
+
+    def _remember_info(self, message: Message) -> None:
+        try:
+            info = message.content
+        except MessageError:
+            return
+        if info.get("language_info"):
+            self._room.info = info
+            self._far.info_seen(info)
+
+    def _from_iopub(self, number: int, message: Message, parent_id: str, consumed: Consumed) -> None:
+        frames: list[Buffer] = message.frames()
+        # The welcome is for the agent's subscription; clients get theirs from us.
+        if message.msg_type == "iopub_welcome" or (message.msg_type == "status" and self._is_second_busy(message, parent_id)):
+            frames = []
+        elif message.msg_type in _SHOWN and not self._sockets_now.iopub.subscribers and not self._hold_output:
+            self.missed += 1
+        if self._queue or self._hold_output or self._sockets_now.iopub.full:
+            self._queue.append((number, frames, consumed))
+            return
+        self._publish_now(number, frames, consumed)
+
+    def _is_second_busy(self, message: Message, parent_id: str) -> bool:
+        """Follow a request's busy and idle; a second busy is not passed on (front ends count them, DESIGN §4)."""
+        request = self._active.get(parent_id)
+        if request is None:
+            return False
+        try:
+            state = message.content.get("execution_state")
+        except MessageError:
+            return False
+        if state == "busy":
+            second, request.busy_sent = request.busy_sent, True
+            return second
+        if state == "idle":
+            request.idle_sent = True
+            if request.replied or not request.expects_reply:
+                self._done(request)
+        return False
+
+    # to clients
+
+    def publish(self, message: Message) -> None:
+        """A message of ours on iopub."""
+        self._sockets_now.iopub.publish(message.frames(), 0)
+
+    def reply(self, channel: str, message: Message) -> None:
+        """To the client that the message's first identity names."""
+        identity, *frames = message.frames()
+        if getattr(self._sockets_now, channel).send(bytes(identity), frames):
+            return
+        if time.monotonic() < self._replies_until:
+            # Its client has not come back yet after a keeper's restart.
+            self._undelivered.append((self._replies_until, channel, bytes(identity), frames))
+            if len(self._undelivered) == 1:
+                self._loop.call_later(0.1, self._route_again)
+
+    def _route_again(self) -> None:
+        waiting, self._undelivered = self._undelivered, deque()
+        for deadline, channel, identity, frames in waiting:
+            if not getattr(self._sockets_now, channel).send(identity, frames) and time.monotonic() < deadline:
+                self._undelivered.append((deadline, channel, identity, frames))
+        if self._undelivered:
+            self._loop.call_later(0.1, self._route_again)
+
+    def _publish_now(self, number: int, frames: list[Buffer], consumed: Consumed) -> None:
+        if frames:
+            self._sockets_now.iopub.publish(frames, number)
+        self._positions["iopub"] = number
+        consumed()
+
+    def _flush(self) -> None:
+        while self._queue and not self._hold_output and not self._sockets_now.iopub.full:
+            self._publish_now(*self._queue.popleft())
+
+    def _welcome(self, subscriber: Subscriber, topic: bytes) -> None:
+        message = self.composer.iopub_welcome(topic)
+        message.identities = message.identities or [b"iopub_welcome"]
+        self._sockets_now.iopub.send_to(subscriber, message.frames())
+        if self._hold_output and not self._published.waiting:
+            self._release_output()
+
+    def _release_output(self) -> None:
+        if self._hold_output:
+            self._hold_output = False
+            self._published.forget_waiting()
+            self._flush()
+
+    def _done(self, request: Request) -> None:
+        if self._active.get(request.message.msg_id) is request:
+            del self._active[request.message.msg_id]
+        self._log.done(request)

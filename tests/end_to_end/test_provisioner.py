@@ -1,0 +1,113 @@
+"""A menu entry written by hand, through the provisioner: keeper, link, agent, ZMTP, and a real ipykernel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+from ..sites.engine import Engine, collect, connected, run_cell, wait_until
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def manager(engine: Engine) -> Iterator[KernelManager]:
+    engine.target("here", kernel="python3")
+    engine.entry("here", "here")
+    manager = KernelManager(kernel_name="here")
+    manager.start_kernel()
+    yield manager
+    if manager.has_kernel:
+        manager.shutdown_kernel(now=True)
+
+
+def test_cells_run_and_the_kernel_is_a_process_of_the_agent(engine: Engine, manager: KernelManager) -> None:
+    with connected(manager.connection_file) as client:
+        outcome = run_cell(client, "import os; print(os.getpid())")
+        assert outcome.states == ["busy", "idle"]
+        assert outcome.reply["content"]["status"] == "ok"
+        (process,) = engine.far_processes()
+        assert int(outcome.text) == process.pid
+        assert process.ppid() in engine.agent_pids()
+    manager.shutdown_kernel()
+    wait_until(lambda: not engine.far_processes(), "the kernel to end")
+    assert [row["reason"]["kind"] for row in engine.kernels()] == ["stopped"]
+
+
+def test_one_session_for_one_life_and_every_signature_right(engine: Engine, manager: KernelManager) -> None:
+    with connected(manager.connection_file) as client:
+        seen = {message["header"]["session"] for message in run_cell(client, "for i in range(5): print(i, flush=True)").outputs}
+        reply = run_cell(client, "1/0").reply  # BlockingKernelClient checks each signature
+        seen.add(reply["header"]["session"])
+        assert len(seen) == 1
+        manager.restart_kernel()
+        client.wait_for_ready(timeout=30)
+        assert run_cell(client, "2").reply["header"]["session"] not in seen
+
+
+def test_restart_forgets_the_variables_and_keeps_the_endpoints(engine: Engine, manager: KernelManager) -> None:
+    before = manager.get_connection_info()
+    with connected(manager.connection_file) as client:
+        run_cell(client, "x = 41")
+        manager.restart_kernel()
+        client.wait_for_ready(timeout=30)
+        assert "NameError" in run_cell(client, "x").error
+    assert manager.get_connection_info() == before
+    (row,) = [row for row in engine.kernels() if row["state"] != "ended"]
+    assert row["life"] == 2
+
+
+def test_interrupt(manager: KernelManager) -> None:
+    with connected(manager.connection_file) as client:
+        message = client.execute("print('on', flush=True)\nimport time\ntime.sleep(60)")
+        while client.get_iopub_msg(timeout=30)["msg_type"] != "stream":
+            pass
+        began = time.monotonic()
+        manager.interrupt_kernel()
+        outcome = collect(client, message)
+        assert time.monotonic() - began < 5
+        assert "KeyboardInterrupt" in outcome.error
+        assert run_cell(client, "print('alive')").text == "alive\n"
+
+
+def test_input(manager: KernelManager) -> None:
+    with connected(manager.connection_file) as client:
+        message = client.execute("print(input('name? ') + '!')", allow_stdin=True)
+        request = client.get_stdin_msg(timeout=30)
+        assert request["content"]["prompt"] == "name? "
+        client.input("Ada")
+        assert collect(client, message).text == "Ada!\n"
+
+
+def test_two_clients_see_the_same_and_answer_for_themselves(manager: KernelManager) -> None:
+    with connected(manager.connection_file) as one, connected(manager.connection_file) as two:
+        message = one.execute("print(input('? '))", allow_stdin=True)
+        one.get_stdin_msg(timeout=30)
+        one.input("first")
+        outcome = collect(one, message)
+        assert outcome.text == "first\n"
+        while (seen := two.get_iopub_msg(timeout=30))["msg_type"] != "stream":
+            pass
+        assert seen["content"]["text"] == "first\n"
+        assert run_cell(two, "print('second')").text == "second\n"
+
+
+def test_large_buffers_arrive_whole(manager: KernelManager) -> None:
+    code = """
+from comm import create_comm
+import hashlib, os
+data = os.urandom(50_000_000)
+create_comm(target_name="bulk", data={}, buffers=[data, b"", b"tail"])
+print(hashlib.sha256(data).hexdigest())
+"""
+    import hashlib
+
+    with connected(manager.connection_file) as client:
+        outcome = run_cell(client, code, deadline=60)
+        (bulk,) = [each for each in outcome.outputs if each["msg_type"] == "comm_open"]
+        first, empty, tail = (bytes(buffer) for buffer in bulk["buffers"])
+        assert hashlib.sha256(first).hexdigest() == outcome.text.strip()
+        assert (empty, tail) == (b"", b"tail")

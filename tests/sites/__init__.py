@@ -1,0 +1,1 @@
+"""Real servers for tests: each starts on ports and directories of its own and ends with its test."""
