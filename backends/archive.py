@@ -6,10 +6,13 @@ Both are made from the files of ``launcher/agent`` as they are installed here.  
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import io
+import tokenize
 import zipfile
+from collections.abc import Iterator
 from importlib import resources
 from typing import NamedTuple
 
@@ -36,7 +39,7 @@ def build_archive() -> Archive:
         _add(archive, "__main__.py", _MAIN.encode())
         for name, text in sorted(_sources().items()):
             if name != "loader.py":
-                _add(archive, f"{PACKAGE}/{name}", text.encode())
+                _add(archive, f"{PACKAGE}/{name}", strip(text).encode())
     content = stream.getvalue()
     return Archive(content, hashlib.sha256(content).hexdigest(), len(content))
 
@@ -53,6 +56,34 @@ def loader_text() -> str:
     if not mark:
         raise AssertionError("loader.py no longer imports places.py in one line")
     return "\n".join([head, sources["places.py"], rest.partition("\n")[2]])
+
+
+def strip(source: str) -> str:
+    """The program without comments and docstrings, each statement in the line where it was: tracebacks stay right.
+
+    It is sent over slow links, and to each new machine.
+    """
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column].rstrip()
+    for node in _docstrings(ast.parse(source)):
+        lines[node.lineno - 1] = " " * node.col_offset + '""'
+        for row in range(node.lineno, node.end_lineno or node.lineno):
+            lines[row] = ""
+    return "\n".join(lines) + "\n"
+
+
+def _docstrings(tree: ast.AST) -> Iterator[ast.Expr]:
+    """Also strings that stand alone after an attribute; all have their lines for themselves."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            yield node
 
 
 def _sources() -> dict[str, str]:

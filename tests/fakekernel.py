@@ -1,9 +1,11 @@
-"""A light kernel for tests, with pyzmq: `python fakekernel.py CONNECTION_FILE [flood COUNT SIZE] [at start …]`.
+"""A light kernel for tests, with pyzmq: `python fakekernel.py CONNECTION_FILE [flood COUNT SIZE] [at start
+…]`.
 
 Frames on shell and control: [identity…, command, arguments…].  Every answer comes back on the same socket.
 echo …      the same frames               pid          its process id
 flood N S   N numbered messages of S bytes on iopub, then an answer
-exit N, segfault, kill, sleep S, eat (memory without end), print TEXT, ask (a question on stdin, the answer is returned)
+exit N, segfault, kill, sleep S, eat (memory without end), print TEXT, ask (a question on stdin, the answer is
+returned)
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import ctypes
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -34,7 +37,9 @@ class FakeKernel:
         self.iopub = self._bind(context, zmq.XPUB, connection, "iopub_port")
         self.flooded = 0
 
-    def _bind(self, context: zmq.Context[zmq.Socket[bytes]], kind: int, connection: dict[str, Any], port: str) -> zmq.Socket[bytes]:
+    def _bind(
+        self, context: zmq.Context[zmq.Socket[bytes]], kind: int, connection: dict[str, Any], port: str
+    ) -> zmq.Socket[bytes]:
         socket = context.socket(kind)
         socket.set_hwm(0)
         socket.linger = -1
@@ -107,7 +112,9 @@ class FakeKernel:
     def do_place(self, identity: bytes) -> list[bytes]:
         mask = os.umask(0)
         os.umask(mask)
-        return [os.getcwd().encode(), oct(mask).encode(), str(os.getsid(0) == os.getpid()).encode()]
+        leader = os.getsid(0) == os.getpid()
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return [str(fact).encode() for fact in (os.getcwd(), oct(mask), leader, limit)]
 
 
 def main() -> None:

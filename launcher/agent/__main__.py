@@ -15,6 +15,7 @@ from typing import List, Optional
 from . import places
 from .guard import Guard, Held, WorkerNeeded
 from .log import Log
+from .spawn import raise_limit
 from .worker import LISTENER, LOCK, GuardNeeded, Worker, listen
 
 _PATIENCE = 5.0
@@ -40,6 +41,7 @@ def serve(directory: str, ready: Optional[int]) -> int:
         return BUSY
     log = Log(os.path.join(directory, "log"), "guard")
     log("agent starts, Python %s" % sys.version.split()[0])
+    raise_limit()
     held = Held()
     held.put(LOCK, lock)
     held.put(LISTENER, listen(directory).detach())
@@ -99,7 +101,9 @@ def _run_guard(guard: Guard) -> Optional[WorkerNeeded]:
     return None
 
 
-def _run_worker(directory: str, channel: socket.socket, held: Held, children: List[int]) -> Optional[GuardNeeded]:
+def _run_worker(
+    directory: str, channel: socket.socket, held: Held, children: List[int]
+) -> Optional[GuardNeeded]:
     log = Log(os.path.join(directory, "log"), "worker")
     try:
         Worker(directory, channel, held, children, log).run()

@@ -19,7 +19,13 @@ class Feed(object):
     """Messages of one tape from number `first` on; `last`: up to there, then CLOSE (None: whatever comes)."""
 
     def __init__(
-        self, link: Link, channel: int, tape: Tape, first: int, on_dropped: OnDropped, last: Optional[int] = None
+        self,
+        link: Link,
+        channel: int,
+        tape: Tape,
+        first: int,
+        on_dropped: OnDropped,
+        last: Optional[int] = None,
     ) -> None:
         self.channel = channel
         self.next = first

@@ -1,13 +1,15 @@
 """Parent of the kernels: holds their descriptors, so that a worker can be replaced without anybody's noticing.
 
-The guard does as little as possible, so that it has as little as possible to die of.  It and the worker talk over a pair
-of SOCK_SEQPACKET sockets, JSON with descriptors beside it:
+The guard does as little as possible, so that it has as little as possible to die of.  It and the worker talk
+over a pair of SOCK_SEQPACKET sockets, JSON with descriptors beside it:
 
-worker → guard: {"hold": [names]} with as many descriptors; {"drop": prefix}; {"spawn": directory, "life"}; {"end": true}
-guard → worker: {"spawned": directory, "life", "pid", "start"} with the output pipe; {"refused": directory, "life", "what"};
-{"exited": directory, "life", "status"}
+worker → guard: {"hold": [names]} with as many descriptors; {"drop": prefix}; {"spawn": directory, "life"};
+    {"end": true}
+guard → worker: {"spawned": directory, "life", "pid", "start"} with the output pipe; {"refused": directory,
+    "life", "what"}; {"exited": directory, "life", "status"}
 
-If the worker dies, the guard forks another, which inherits all that is held.  If the guard dies, the worker forks another.
+If the worker dies, the guard forks another, which inherits all that is held.  If the guard dies, the worker
+forks another.
 """
 
 import array
@@ -26,7 +28,10 @@ MOST_DESCRIPTORS = 16
 LARGEST_PACKET = 65536
 #: A worker that lived shorter than that died of something that its successor may die of too.
 SHORT_LIFE = 10.0
+PAUSE = 0.05
 LONGEST_PAUSE = 5.0
+#: So many may die young one after the other before the pause grows.
+PATIENCE = 20
 
 
 class Held(object):
@@ -68,6 +73,14 @@ def receive(channel: socket.socket) -> Tuple[Optional[Dict[str, Any]], List[int]
     return (json.loads(data.decode("ascii")) if data else None), list(descriptors)
 
 
+def wait_readable(descriptors: List[int], timeout: Optional[float]) -> List[int]:
+    """Not `select`, which takes no numbers over 1023: with 200 kernels there are more."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(None if timeout is None else timeout * 1000)]
+
+
 class WorkerNeeded(Exception):
     """Raised in a child that the guard forked: unwind, so that nothing of the guard is kept, and be the worker."""
 
@@ -96,7 +109,8 @@ class Guard(object):
         signal.signal(signal.SIGCHLD, _nothing)
         signal.signal(signal.SIGTERM, self._pass_on)
         signal.set_wakeup_fd(its_wake)
-        pause = 0.0
+        pause = PAUSE
+        early_deaths = 0
         while not self._ending:
             began = time.monotonic()
             if self._channel is None:
@@ -105,11 +119,12 @@ class Guard(object):
             if self._ending:
                 return
             lived = time.monotonic() - began
-            pause = 0.0 if lived > SHORT_LIFE else min(max(pause * 2, 0.05), LONGEST_PAUSE)
+            early_deaths = 0 if lived > SHORT_LIFE else early_deaths + 1
+            pause = PAUSE if early_deaths < PATIENCE else min(pause * 2, LONGEST_PAUSE)
             self._log("the worker died after %.1f s; another in %.2f s" % (lived, pause))
             deadline = time.monotonic() + pause
             while time.monotonic() < deadline:
-                select.select([wake], [], [], max(deadline - time.monotonic(), 0.0))
+                wait_readable([wake], max(deadline - time.monotonic(), 0.0))
                 self._reap(wake)
 
     def _fork_worker(self, wake: int, its_wake: int) -> None:
@@ -133,7 +148,7 @@ class Guard(object):
         if channel is None:
             return
         while True:
-            readable, _, _ = select.select([channel.fileno(), wake], [], [])
+            readable = wait_readable([channel.fileno(), wake], None)
             if wake in readable:
                 self._reap(wake)
             if channel.fileno() in readable:

@@ -21,7 +21,7 @@ from .spawn import exit_record, process_record
 
 RECORD = "kernel.json"
 CONNECTION = "connection.json"
-#: A kernel that is ending closes its sockets before its process is gone; only after that long is it a trouble of its own.
+#: A kernel that is ending closes its sockets before its process is gone; after that long it is a trouble of its own.
 _RECONNECT = 1.0
 _LONGEST_RECONNECT = 30.0
 _SLOW_WATCH = 2.0
@@ -92,7 +92,12 @@ class Kernel(Owner):
         self.sockets = {name: KernelSocket(self, loop, log, directory, name, journal) for name in NAMES}
 
     def __repr__(self) -> str:
-        return "<Kernel %s, life %d, %s, pid %s>" % (self.id, self.life, self.state.value, self.facts.get("pid"))
+        return "<Kernel %s, life %d, %s, pid %s>" % (
+            self.id,
+            self.life,
+            self.state.value,
+            self.facts.get("pid"),
+        )
 
     @property
     def life(self) -> int:
@@ -134,7 +139,9 @@ class Kernel(Owner):
             self._remove_old_life()
         self._end_untold = self._draining = False
         self.output.begin_life()
-        self.facts.update(state=State.STARTING.value, pid=None, started=time.time(), ended=None, reason=None, wanted=None)
+        self.facts.update(
+            state=State.STARTING.value, pid=None, started=time.time(), ended=None, reason=None, wanted=None
+        )
         self.save()
         names = [self._held(name + ".out") for name in NAMES]
         self._holder.hold(names, [self.sockets[name].new_outbox() for name in NAMES])
@@ -160,8 +167,9 @@ class Kernel(Owner):
 
     def refused(self, what: str) -> None:
         """The guard could not start it."""
-        self._answer_start(what)
-        self._ended(reasons.reason("failed", "It could not be started: %s." % what))
+        reason = reasons.reason("failed", "It could not be started: %s." % what)
+        self._ended(reason)
+        self._answer_start(str(reason["text"]))
 
     def _answer_start(self, failure: Optional[str]) -> None:
         waiting, self.on_spawned = self.on_spawned, []
@@ -311,7 +319,14 @@ class Kernel(Owner):
                 self._tell_dropped(name, last + 1, last, None)
 
     def _tell_dropped(self, name: str, first: int, last: int, size: Optional[int]) -> None:
-        event = {"event": "dropped", "kernel": self.id, "name": name, "first": first, "last": last, "bytes": size}
+        event = {
+            "event": "dropped",
+            "kernel": self.id,
+            "name": name,
+            "first": first,
+            "last": last,
+            "bytes": size,
+        }
         self._holder.tell(event)
 
     def _drain(self) -> None:

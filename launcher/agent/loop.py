@@ -37,7 +37,9 @@ class Loop(object):
         self._count = 0
         self._running = False
 
-    def watch(self, descriptor: int, readable: Optional[Callback], writable: Optional[Callback] = None) -> None:
+    def watch(
+        self, descriptor: int, readable: Optional[Callback], writable: Optional[Callback] = None
+    ) -> None:
         """From now on these and no other callbacks.  PermissionError where the system cannot wait (a plain file)."""
         events = (selectors.EVENT_READ if readable else 0) | (selectors.EVENT_WRITE if writable else 0)
         before = self._watched.get(descriptor)
@@ -69,6 +71,8 @@ class Loop(object):
         self._running = True
         while self._running:
             self._fire_timers()
+            if not self._running:
+                return
             wait = self._timers[0][0] - time.monotonic() if self._timers else LONGEST_WAIT
             for key, events in self._selector.select(max(min(wait, LONGEST_WAIT), 0.0)):
                 self._dispatch(key.fd, events)

@@ -35,7 +35,7 @@ class PlaceError(Exception):
 
 def private_directory():
     # type: () -> str
-    """The directory (0700, ours, no symlink) that all of this user's logins on this machine find; raises `PlaceError`."""
+    """The directory (0700, ours, no symlink) that all of this user's logins here find; raises `PlaceError`."""
     tried = []
     for candidate in candidates():
         try:
@@ -73,7 +73,7 @@ def candidates():
 
 def claim(path):
     # type: (str) -> None
-    """Make sure that `path` is a private directory of ours; raises OSError or ValueError, which say why it cannot be."""
+    """Make sure that `path` is a private directory of ours; raises OSError or ValueError, which say why not."""
     if len(os.fsencode(path) if hasattr(os, "fsencode") else path) > LONGEST_DIRECTORY:
         raise ValueError("its path is too long for the names of sockets")
     parent = os.path.dirname(path)

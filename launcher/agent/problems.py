@@ -34,7 +34,9 @@ class NoSuchKernel(Problem):
     kind = "no-kernel"
 
     def __init__(self, kernel: str) -> None:
-        super().__init__("the agent has no kernel %s" % kernel, "`farkernel ps --all` shows those that there are")
+        super().__init__(
+            "the agent has no kernel %s" % kernel, "`farkernel ps --all` shows those that there are"
+        )
 
 
 class KernelEnded(Problem):
@@ -58,7 +60,7 @@ class NoKernelspec(Problem):
         names = sorted(known)
         near = difflib.get_close_matches(name, names, 1, 0.5)
         if not names:
-            advice = "None is installed there; install one (ipykernel for Python), or give python = \"/path/to/python\""
+            advice = 'None is installed there; install one (ipykernel for Python), or give python = "/path/to/python"'
         else:
             advice = "There are: %s%s" % (", ".join(names), "; did you mean %s?" % near[0] if near else "")
         super().__init__("no kernelspec %r was found there" % name, advice)
@@ -86,7 +88,9 @@ class NoRoom(Problem):
     kind = "no-space"
 
     def __init__(self, directory: str, why: str) -> None:
-        super().__init__("the kernel's files could not be written in %s: %s" % (directory, why), "Free some space there")
+        super().__init__(
+            "the kernel's files could not be written in %s: %s" % (directory, why), "Free some space there"
+        )
 
 
 class PathTooLong(Problem):
@@ -94,5 +98,6 @@ class PathTooLong(Problem):
 
     def __init__(self, path: str) -> None:
         super().__init__(
-            "the sockets' path %s is too long for this system" % path, "Set FARKERNEL_RUN_DIR there to a shorter one"
+            "the sockets' path %s is too long for this system" % path,
+            "Set FARKERNEL_RUN_DIR there to a shorter one",
         )

@@ -6,7 +6,9 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 PROC = "/proc"
 _UNLIMITED = 1 << 60  # v1 writes "no limit" as the largest multiple of a page
 
-Stat = NamedTuple("Stat", [("pid", int), ("state", str), ("session", int), ("cpu", float), ("start", int), ("memory", int)])
+Stat = NamedTuple(
+    "Stat", [("pid", int), ("state", str), ("session", int), ("cpu", float), ("start", int), ("memory", int)]
+)
 Usage = NamedTuple("Usage", [("memory", int), ("cpu", float), ("processes", int)])
 
 
@@ -126,7 +128,7 @@ def _group(mount: Tuple[str, str], path: str, unified: bool) -> MemoryGroup:
 
 
 def _mounts() -> Dict[str, Tuple[str, str]]:
-    """"memory" (v1) and "" (v2) → (root of the mount, mount point)."""
+    """ "memory" (v1) and "" (v2) → (root of the mount, mount point)."""
     found: Dict[str, Tuple[str, str]] = {}
     with open(PROC + "/self/mountinfo") as stream:
         for line in stream:

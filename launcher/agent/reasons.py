@@ -10,7 +10,9 @@ from .procinfo import MemoryGroup
 TAIL_LINES = 20
 # CSI and OSC sequences, other escapes, and control characters but tab and newline: what a kernel wrote must
 # not reach a terminal as anything but text.
-_ESCAPES = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\].*?(?:\x07|\x1b\\\\)|\x1b[@-Z\\\\-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.S)
+_ESCAPES = re.compile(
+    "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\].*?(?:\x07|\x1b\\\\)|\x1b[@-Z\\\\-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.S
+)
 
 
 def reason(
@@ -50,7 +52,10 @@ def _exit_text(status: int, tail: str) -> str:
         return "It exited by itself (status 0)."
     if status == 127:
         return "It exited with status 127: a command was not found. The lines below say which."
-    return "It exited with status %d.%s" % (status, " The last lines that it printed say more." if tail else "")
+    return "It exited with status %d.%s" % (
+        status,
+        " The last lines that it printed say more." if tail else "",
+    )
 
 
 def _signal_text(signum: int) -> str:
@@ -60,7 +65,7 @@ def _signal_text(signum: int) -> str:
         name = "signal %d" % signum
     told: Dict[int, str] = {
         signal.SIGSEGV: "It crashed (SIGSEGV: an invalid memory access, usually in a library written in C).",
-        signal.SIGKILL: "It was killed (SIGKILL) from outside: by somebody, by the batch system, or for want of memory.",
+        signal.SIGKILL: "It was killed (SIGKILL) from outside: by somebody, by the batch system, for want of memory.",
         signal.SIGTERM: "It was ended (SIGTERM) from outside: by somebody or by the system.",
         signal.SIGXCPU: "It was ended (SIGXCPU): its limit of CPU time was used up.",
     }

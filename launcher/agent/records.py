@@ -12,7 +12,9 @@ from typing import Any, Dict, Optional
 def write(path: str, facts: Dict[str, Any]) -> None:
     """Raises OSError; then the former content is still there."""
     temporary = "%s.%d" % (path, os.getpid())
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             json.dump(facts, stream)

@@ -11,8 +11,10 @@ from .feeds import Feed
 from .kernels import CONNECTION, Kernel, State, connection_facts
 from .link import ChannelError, Link, Priority
 from .places import short_name, subdirectory
+from .ports import Ports
 from .problems import BadRequest, KernelEnded, NoRoom, NoSuchKernel, Problem, StillRuns
 from .reasons import clean
+from .scans import Scan, look_up
 from .sockets import CONTROL, IOPUB, NAMES, SHELL, STDIN
 from .spawn import LAUNCH
 
@@ -21,7 +23,12 @@ if TYPE_CHECKING:
 
 Answer = Dict[str, Any]
 _REQUEST = struct.Struct(">Q")
-_PRIORITIES = {CONTROL: Priority.CONTROL, SHELL: Priority.SHELL, STDIN: Priority.STDIN, IOPUB: Priority.OUTPUT}
+_PRIORITIES = {
+    CONTROL: Priority.CONTROL,
+    SHELL: Priority.SHELL,
+    STDIN: Priority.STDIN,
+    IOPUB: Priority.OUTPUT,
+}
 #: As long as more than that waits for a kernel that does not read, the keeper gets no credit back.
 _MOST_WAITING = 16 << 20
 _LARGEST_LOG = 1 << 20
@@ -39,6 +46,7 @@ class Requests(object):
         self._worker = worker
         self._journals: List[Feed] = []
         self._unpaid: List[Tuple[Kernel, str, int, int]] = []
+        self._ports = Ports(worker.loop, worker.tell, worker.pump)
         self._table: Dict[str, Callable[[Answer], Answer]] = {
             "start": self._start,
             "attach": self._attach,
@@ -53,6 +61,10 @@ class Requests(object):
             "log": self._log,
             "journal": self._journal,
             "keep": self._keep,
+            "connect": self._connect,
+            "reset": self._reset,
+            "scan": self._scan,
+            "look": self._look,
             "end": self._end,
         }
 
@@ -74,7 +86,9 @@ class Requests(object):
         except Problem as problem:
             self._refuse(number, do, problem)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            self._refuse(number, do, BadRequest("%s: bad arguments (%s: %s)" % (do, type(error).__name__, error)))
+            self._refuse(
+                number, do, BadRequest("%s: bad arguments (%s: %s)" % (do, type(error).__name__, error))
+            )
         except OSError as error:
             self._worker.log.failure(do)
             self._refuse(number, do, Problem("%s failed at the far end: %s" % (do, error), ""))
@@ -154,7 +168,9 @@ class Requests(object):
         return self._started(kernel, request)
 
     def _started(self, kernel: Kernel, request: Answer) -> Answer:
-        if kernel.pid or kernel.state is State.ENDED:
+        if kernel.state is State.ENDED and not kernel.pid:
+            raise StartFailed(kernel.facts["reason"]["text"])
+        if kernel.pid:
             return {name: kernel.facts.get(name) for name in _FACTS}
         number = request["answer"]
 
@@ -216,13 +232,15 @@ class Requests(object):
             raise BadRequest("no such journal: %s" % request["name"])
         tape = kernel.sockets[request["name"]].tape
         first = max(int(request["first"]), tape.first)
+        if request.get("since") is not None:
+            first = max(first, tape.first_since(int(request["since"])))
         try:
             link.open(int(request["channel"]), Priority.OUTPUT)
         except ChannelError as error:
             raise BadRequest(str(error)) from None
         feed = Feed(link, int(request["channel"]), tape, first, _nothing, tape.last)
         self._journals.append(feed)
-        return {"first": first, "last": tape.last}
+        return {"first": first, "last": tape.last, "oldest": tape.first, "bound": tape.bound}
 
     def feed(self) -> None:
         """Whatever waits for room: journals in the link, and the keeper for a kernel to read."""
@@ -233,10 +251,23 @@ class Requests(object):
         unpaid, self._unpaid = self._unpaid, []
         for kernel, name, channel, size in unpaid:
             self._pay(kernel, name, channel, size)
+        self._ports.feed()
 
     def forget_link(self) -> None:
+        self._ports.abandon()
         del self._journals[:]
         del self._unpaid[:]
+
+    def from_stream(self, channel: int, data: Union[bytes, bytearray]) -> None:
+        """Bytes for a connection to a port."""
+        self._ports.received(self._link(), channel, data)
+
+    def channel_closed(self, channel: int) -> None:
+        """The keeper sends no more on a channel that is no kernel's."""
+        for feed in self._journals:
+            if feed.channel == channel:
+                feed.close()  # it does not want the rest
+        self._ports.closed(channel)
 
     def to_kernel(self, kernel: Kernel, channel: int, data: Union[bytes, bytearray]) -> None:
         """A request for the kernel itself: its number, then the encoded message."""
@@ -319,11 +350,37 @@ class Requests(object):
             ended()
         raise Later
 
+    # -- ports --------------------------------------------------------------------------------------------------
+
+    def _connect(self, request: Answer) -> Answer:
+        number = request["answer"]
+
+        def done(outcome: Union[str, Problem]) -> None:
+            if isinstance(outcome, Problem):
+                self._refuse(number, "connect", outcome)
+            else:
+                self._answer(number, {"address": outcome})
+
+        self._ports.connect(self._link(), request, done)
+        raise Later
+
+    def _reset(self, request: Answer) -> Answer:
+        self._ports.reset(int(request["channel"]))
+        return {}
+
     # -- looking ------------------------------------------------------------------------------------------------
 
     def _list(self, request: Answer) -> Answer:
         sessions = procinfo.sessions()
         return {"kernels": [kernel.listed(sessions) for kernel in self._worker.kernels.values()]}
+
+    def _scan(self, request: Answer) -> Answer:
+        number = request["answer"]
+        Scan(self._worker.loop, float(request.get("deadline") or 20), lambda found: self._answer(number, found))
+        raise Later
+
+    def _look(self, request: Answer) -> Answer:
+        return look_up(request)
 
     def _usage(self, request: Answer) -> Answer:
         kernels = [self._kernel(request)] if request.get("kernel") else list(self._worker.kernels.values())
@@ -339,7 +396,7 @@ class StartFailed(Problem):
     kind = "start"
 
     def __init__(self, what: str) -> None:
-        super().__init__("the kernel could not be started: %s" % what, "See the agent's log at the far end")
+        super().__init__(what, "See the agent's log at the far end")
 
 
 class StillRunning(Problem):

@@ -39,7 +39,13 @@ class Segment(object):
 
     def __repr__(self) -> str:
         where = self.path or "memory"
-        return "<Segment %s %d-%d, messages from %d: %d>" % (where, self.base, self.end, self.number, len(self.starts))
+        return "<Segment %s %d-%d, messages from %d: %d>" % (
+            where,
+            self.base,
+            self.end,
+            self.number,
+            len(self.starts),
+        )
 
     @property
     def in_memory(self) -> bool:
@@ -90,7 +96,9 @@ def create(path: str, size: int, base: int, unit: int, number: int) -> Segment:
         reserve(descriptor, size)
         os.write(descriptor, _FIELDS.pack(base, unit, number))
         data = mmap.mmap(descriptor, size)
-        index = os.open(index_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        index = os.open(
+            index_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
         os.rename(temporary, path)
     except OSError:
         os.unlink(temporary)

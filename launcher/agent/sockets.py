@@ -59,7 +59,9 @@ class Owner(object):
 class KernelSocket(object):
     """What stays of a socket over all lives of its kernel is the tape and the words; connections come and go."""
 
-    def __init__(self, owner: Owner, loop: Loop, log: Log, directory: str, name: str, journal: Optional[int]) -> None:
+    def __init__(
+        self, owner: Owner, loop: Loop, log: Log, directory: str, name: str, journal: Optional[int]
+    ) -> None:
         self.name = name
         self.state = SocketState.CLOSED
         bound = journal if journal is not None and name == IOPUB else JOURNAL.get(name, JOURNAL_OTHERS)
@@ -288,5 +290,3 @@ def path_of(directory: str, life: int, name: str) -> str:
 
 def ip_of(directory: str, life: int) -> str:
     return os.path.join(directory, "%d" % life)
-
-

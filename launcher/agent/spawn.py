@@ -2,15 +2,17 @@
 
 import errno
 import os
+import resource
 import signal
 import struct
 import time
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from . import procinfo, records
 
 _ERROR = struct.Struct("=i")
 LAUNCH = "launch.json"
+_ENOUGH = 65536
 Spawned = NamedTuple("Spawned", [("pid", int), ("start", int), ("output", int)])
 
 
@@ -31,7 +33,8 @@ def exit_record(directory: str, life: int) -> str:
 def spawn(directory: str, life: int) -> Spawned:
     """Start what launch.json says; returns pid, start time, and the reading end of its stdout and stderr.
 
-    The child waits until its pid is on disk, so that there is never a kernel that nobody knows of.  Raises `SpawnFailed`.
+    The child waits until its pid is on disk: there is never a kernel that nobody knows of.  Raises
+    `SpawnFailed`.
     """
     path = os.path.join(directory, LAUNCH)
     launch = records.read(path)
@@ -45,7 +48,9 @@ def spawn(directory: str, life: int) -> Spawned:
     if pid == 0:
         try:
             os.close(its_go)
-            _become_kernel(launch["argv"], launch["program"], launch["env"], launch["cwd"], its_output, go, its_failure)
+            _become_kernel(
+                launch["argv"], launch["program"], launch["env"], launch["cwd"], its_output, go, its_failure
+            )
         except OSError as error:
             os.write(its_failure, _ERROR.pack(error.errno or errno.EIO))
         finally:
@@ -89,12 +94,33 @@ def _become_kernel(
                 signal.signal(number, signal.SIG_DFL)
             except (OSError, ValueError):
                 pass  # taken by the C library
+    if _Limit.before is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, _Limit.before)
     os.chdir(cwd)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.execve(program, argv, environment)
+
+
+class _Limit(object):
+    """How many descriptors the user's processes may have: we take more, kernels get what was set for them."""
+
+    before: Optional[Tuple[int, int]] = None
+
+
+def raise_limit() -> None:
+    """Nine descriptors for each kernel in either process soon pass the usual 1024."""
+    soft, hard = _Limit.before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard > _ENOUGH:
+        hard = _ENOUGH
+    if soft == resource.RLIM_INFINITY or soft >= hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, _Limit.before[1]))
+    except (ValueError, OSError):
+        pass  # then as many kernels as the limit allows
 
 
 def wait_all() -> List[Tuple[int, int]]:

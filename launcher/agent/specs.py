@@ -24,7 +24,13 @@ Spec = NamedTuple(
 NOTHING = Spec([], {}, "signal", "", "", "")
 _PYTHON = re.compile(r"python(3(\.\d+)?)?\Z")
 # They belong to the place where we were started, and mean nothing, or harm, to a kernel here.
-_NEVER_PASSED = ("JPY_PARENT_PID", "FARKERNEL_BOOT", "FARKERNEL_LOADER", "FARKERNEL_UMASK", "FARKERNEL_AGENT_IDLE")
+_NEVER_PASSED = (
+    "JPY_PARENT_PID",
+    "FARKERNEL_BOOT",
+    "FARKERNEL_LOADER",
+    "FARKERNEL_UMASK",
+    "FARKERNEL_AGENT_IDLE",
+)
 
 
 def directories(environment: Mapping[str, str]) -> List[str]:
@@ -96,7 +102,9 @@ def asked(request: Dict[str, Any], environment: Mapping[str, str]) -> Spec:
     """The kernel that a `start` request means: exactly one of argv, kernelspec and python."""
     given = [name for name in ("argv", "kernelspec", "python") if request.get(name)]
     if len(given) != 1:
-        raise BadRequest("start needs exactly one of argv, kernelspec and python, and got %s" % (given or "none"))
+        raise BadRequest(
+            "start needs exactly one of argv, kernelspec and python, and got %s" % (given or "none")
+        )
     if given == ["kernelspec"]:
         return find(str(request["kernelspec"]), environment)
     if given == ["python"]:

@@ -126,6 +126,14 @@ class Tape(object):
             raise KeyError(number)
         return segment.times[place], self._views(start, end)
 
+    def first_since(self, when: int) -> int:
+        """The first number that came at that time (µs) or later; `last + 1` when none did."""
+        for segment in self._segments:
+            place = bisect.bisect_left(segment.times, when)
+            if place < len(segment.times):
+                return segment.number + place
+        return self.last + 1
+
     def size_of(self, number: int) -> int:
         return self._segment_of(number).size_of(number)
 
@@ -197,7 +205,9 @@ class Tape(object):
                 held = sum(segment.capacity for segment in self._segments if segment.in_memory)
                 if held + size > MEMORY_BOUND:
                     if not self._can_drop():
-                        raise ZmtpError("no room on the disk for a message of over %d bytes" % coming) from None
+                        raise ZmtpError(
+                            "no room on the disk for a message of over %d bytes" % coming
+                        ) from None
                     self._drop_oldest()  # if it was a file, there is room on the disk again
                     continue
                 made = segments.create_in_memory(size, self.words[END], self._unit, self.last + 1)
@@ -266,7 +276,9 @@ class Tape(object):
         if gone:
             # The last of them may have begun in the file that goes, and ended in another.
             last_here = oldest.number + len(oldest.starts)
-            size = sum(oldest.size_of(number) if number < last_here else self.size_of(number) for number in gone)
+            size = sum(
+                oldest.size_of(number) if number < last_here else self.size_of(number) for number in gone
+            )
             self._lost(gone[0], gone[-1], size)
         oldest.remove()
 
@@ -275,7 +287,9 @@ class Tape(object):
         told = words[DROP_LAST] == 0
         if told:
             words[DROP_FIRST], words[DROP_BYTES] = first, 0
-        words[DROP_BYTES] = _UNKNOWN if size is None or words[DROP_BYTES] == _UNKNOWN else words[DROP_BYTES] + size
+        words[DROP_BYTES] = (
+            _UNKNOWN if size is None or words[DROP_BYTES] == _UNKNOWN else words[DROP_BYTES] + size
+        )
         words[DROP_LAST] = last
 
     # -- taking over

@@ -23,7 +23,9 @@ _HANDOVER_DEADLINE = 10.0
 class Handover(object):
     """A loader at our socket, until it has passed its stdin, its stdout and what it knows."""
 
-    def __init__(self, loop: Loop, log: Log, loader: socket.socket, done: "Callable[[Handover], None]") -> None:
+    def __init__(
+        self, loop: Loop, log: Log, loader: socket.socket, done: "Callable[[Handover], None]"
+    ) -> None:
         self.loader = loader
         self.descriptors: List[int] = []
         self.nonce = ""

@@ -13,7 +13,7 @@ from . import guard, records
 from .frames import open_hello
 from .guard import Held
 from .kernels import RECORD, Event, Holder, Kernel, State
-from .link import Bye, ChannelClosed, Connected, Link, LinkViolation, Message, Role
+from .link import Bye, ChannelClosed, Connected, Link, LinkViolation, Message, Role, StreamData
 from .log import Log
 from .loop import Loop, Timer
 from .places import subdirectory
@@ -39,7 +39,9 @@ class GuardNeeded(Exception):
 class Worker(Holder):
     """`run` returns when the agent ends, and raises `GuardNeeded` in the child that is to be another guard."""
 
-    def __init__(self, directory: str, channel: socket.socket, held: Held, children: List[int], log: Log) -> None:
+    def __init__(
+        self, directory: str, channel: socket.socket, held: Held, children: List[int], log: Log
+    ) -> None:
         self.directory = directory
         self.log = log
         self.loop = Loop(log)
@@ -289,6 +291,10 @@ class Worker(Holder):
             kernel = self.channel_kernels.pop(event.channel, None)
             if kernel is not None:
                 kernel.detach_one(event.channel)
+            else:
+                self._requests.channel_closed(event.channel)
+        elif isinstance(event, StreamData):
+            self._requests.from_stream(event.channel, event.data)
         elif isinstance(event, Connected) and not event.resumed:
             self._forget_link()
         elif isinstance(event, Bye):
@@ -356,5 +362,3 @@ def listen(directory: str) -> socket.socket:
     listener.listen(64)
     os.rename(temporary, path)
     return listener
-
-

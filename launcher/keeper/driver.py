@@ -92,6 +92,7 @@ class LinkDriver:
         self._pumping = False
         self._was_up = False
         self._retry = asyncio.Event()
+        self.on_pumped: Callable[[], None] = _nothing
 
     def __repr__(self) -> str:
         return f"<LinkDriver to {self._allocation}: {self.state.value}, {self.link!r}>"
@@ -130,6 +131,7 @@ class LinkDriver:
                 stream.write(self.link.send_buffers(self._loop.time(), _WRITE_SIZE))
         finally:
             self._pumping = False
+        self.on_pumped()
         self._arm()
 
     # Receiver
@@ -265,3 +267,6 @@ class LinkDriver:
             self.state, self.why = state, why
             self._on_state(state, why)
 
+
+def _nothing() -> None:
+    """Nobody waits for room in the link."""

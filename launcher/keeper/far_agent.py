@@ -20,11 +20,12 @@ from .driver import DriverState, FarEndBroke, LinkDriver
 log = logging.getLogger(__name__)
 
 # These name channels of the session in which they were asked.
-_TIED_TO_SESSION = frozenset({"attach", "journal"})
+_TIED_TO_SESSION = frozenset({"attach", "journal", "connect"})
 
 _LONGEST_PAUSE = 30.0
 
 Reader = Callable[[bytes | bytearray], None]
+Lost = Callable[[], None]
 
 
 class AgentGone(FarkernelError):
@@ -68,6 +69,9 @@ class FarAgent:
         self._on_fresh = on_fresh
         self._on_event = on_event
         self._readers: dict[int, Reader] = {}
+        self._lost: dict[int, Lost] = {}
+        self._waiting: set[Callable[[], None]] = set()
+        self.driver.on_pumped = self._pumped
         self._pending: dict[int, tuple[dict[str, Any], asyncio.Future[dict[str, Any]]]] = {}
         self._next_request = 1
         self._up = False
@@ -93,9 +97,11 @@ class FarAgent:
                     # The session cannot be trusted any more; kernels are attached afresh in another one.
                     log.error("%s", error)
                     self._up = False
+                    self._lose_channels()
                     self.driver.link = self._new_link()
                     await asyncio.sleep(min(0.5 * 2**failures, _LONGEST_PAUSE))
         finally:
+            self._lose_channels()
             pending, self._pending = self._pending, {}
             for _, future in pending.values():
                 if not future.done():
@@ -125,10 +131,17 @@ class FarAgent:
         if self._up:
             self._tell({"do": do, **arguments})
 
-    def open_channel(self, priority: Priority, reader: Reader, stream: bool = False) -> int:
-        """A fresh channel; ``reader`` gets whole messages (or bytes of the stream)."""
+    def open_channel(
+        self, priority: Priority, reader: Reader, stream: bool = False, lost: Lost | None = None
+    ) -> int:
+        """A fresh channel; ``reader`` gets whole messages (or bytes of the stream), and ``b""`` when the agent closes it.
+
+        ``lost`` is called instead of that when the session ends, or the connection behind a stream is cut.
+        """
         channel = self.link.unused_channel()
         self._readers[channel] = reader
+        if lost is not None:
+            self._lost[channel] = lost
         self.link.open(channel, priority, stream)
         return channel
 
@@ -137,10 +150,32 @@ class FarAgent:
             self.link.close(channel)
             self.driver.pump()
 
+    def half_close(self, channel: int) -> None:
+        """We send no more on it; what the agent still sends is read on."""
+        self.link.close(channel)
+        self.driver.pump()
+
     def forget_channels(self, channels: Iterable[int]) -> None:
         """The agent refused to open these: there is nothing to be closed at its end."""
         for channel in channels:
             self._readers.pop(channel, None)
+            self._lost.pop(channel, None)
+
+    def when_pumped(self, callback: Callable[[], None]) -> None:
+        """Call back, once, when the link has given out some of what waits in it."""
+        self._waiting.add(callback)
+
+    def _pumped(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, set()
+            for callback in waiting:
+                callback()
+
+    def _lose_channels(self) -> None:
+        lost, self._lost = self._lost, {}
+        self._readers.clear()
+        for callback in lost.values():
+            callback()
 
     def send(self, channel: int, buffers: Sequence[Buffer]) -> None:
         self.link.send(channel, buffers)
@@ -165,6 +200,7 @@ class FarAgent:
             if event.channel in self._readers:
                 self._readers[event.channel](event.data)
         elif isinstance(event, ChannelClosed):
+            self._lost.pop(event.channel, None)
             reader = self._readers.pop(event.channel, None)
             if reader is not None:
                 reader(b"")
@@ -173,7 +209,7 @@ class FarAgent:
 
     def _fresh(self) -> None:
         self._up = True
-        self._readers.clear()
+        self._lose_channels()
         for request, future in list(self._pending.values()):
             if request["do"] in _TIED_TO_SESSION:
                 future.set_exception(SessionLost())
@@ -189,6 +225,10 @@ class FarAgent:
             return
         if not isinstance(message, dict):
             log.warning("the agent sent no object on channel 0: %r", data[:200])
+        elif message.get("event") == "reset":
+            lost = self._lost.pop(message.get("channel", 0), None)
+            if lost is not None:
+                lost()
         elif "event" in message:
             self._on_event(message)
         elif message.get("id") in self._pending:

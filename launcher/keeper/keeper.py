@@ -244,8 +244,9 @@ class Keeper:
             await kernel.stop(now=True, text="restarted")
         if isinstance(request.get("env"), dict):
             kernel.facts.env = {str(key): str(value) for key, value in request["env"].items()}
+        target = self._target(kernel.facts.settings, kernel.facts.entry)
         kernel.local.refresh_endpoints()
-        kernel.begin_again()
+        kernel.begin_again(target)
 
     def _left_behind(self, entry: str, notebook: str) -> Kernel | None:
         """A kernel that the same notebook had by the same menu entry, and that no front end holds now."""

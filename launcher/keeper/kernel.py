@@ -107,8 +107,9 @@ class Kernel:
         if self.allocation is not None and self.allocation.up:
             self.agent_fresh()
 
-    def begin_again(self) -> None:
-        """Restart: same place, same endpoints, another life.  The former one must have ended."""
+    def begin_again(self, target: Target) -> None:
+        """Restart: same endpoints, another life; the former one must have ended.  ``target`` as it is configured now."""
+        self.target = target
         self.facts.life += 1
         self.facts.started = False
         self.facts.reason = None
@@ -135,6 +136,8 @@ class Kernel:
     def _enter(self) -> HeldAllocation:
         held = self._owner.allocation_for(self.target, self.id)
         if self.allocation is not held:
+            if self.allocation is not None:
+                self.allocation.leave(self, self.local.say_waiting)
             self.allocation = held
             held.enter(self, self.local.say_waiting)
             self.facts.allocation = held.key
@@ -308,11 +311,13 @@ class Kernel:
             self._end({"kind": self._stop_kind, "text": text, "tail": ""})
             return
         self._stopped_because = text
+        life = self.facts.life
         try:
             await held.agent.request("stop", kernel=self.id, grace=0 if now else _STOP_GRACE)
         except FarkernelError as error:
             log.warning("kernel %s: could not be stopped: %s", self.id, error)
-        self._end({"kind": self._stop_kind, "text": text, "tail": ""})
+        if self.facts.life == life:  # it may have been started again meanwhile
+            self._end({"kind": self._stop_kind, "text": text, "tail": ""})
 
     async def _stop_later(self, held: HeldAllocation) -> None:
         with contextlib.suppress(FarkernelError):

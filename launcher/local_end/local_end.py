@@ -23,6 +23,7 @@ from ..agent.channels import MessageTooLarge
 from ..agent.zmtp import Buffer
 from ..messages import Composer, Message, MessageError, Signer
 from . import client_links
+from .cells import CellLog, MissedCount, missed_text
 from .contract import ConnectionInfo, LocalSockets, Subscriber
 from .positions import PositionFile
 from .request_log import Request, RequestLog
@@ -96,13 +97,12 @@ class LocalEnd:
         self._ended: dict[str, Any] | None = None
         self._active: dict[str, Request] = {}
         self._iopub_seen = 0
-        self._queue: deque[tuple[int, list[Buffer], Consumed]] = deque()
+        self._queue: deque[tuple[int, list[Buffer], bool, Consumed]] = deque()
         self._hold_output = False
         self._undelivered: deque[tuple[float, str, bytes, list[Buffer]]] = deque()
         self._replies_until = 0.0
         self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
         self._own_requests: set[str] = set()
-        self.missed = 0
 
     def __repr__(self) -> str:
         state = "holding" if self.holding else "handed over"
@@ -116,6 +116,8 @@ class LocalEnd:
         self._room.info = info
         self._log = RequestLog(self._directory / "requests")
         self._positions = Positions(self._directory / "positions")
+        self._cells = CellLog(self._directory / "cells")
+        self._missed = MissedCount(self._directory / "missed")
         bound = self.connection
         if not self._given:
             client_links.make_place(self.connection)
@@ -164,10 +166,11 @@ class LocalEnd:
             self._sockets.close()
             self._log.close()
             self._positions.close()
+            self._missed.close()
         if forget:
             if not self._given:
                 client_links.remove_place(self.connection)
-            for each in ("requests", "positions", "published"):
+            for each in ("requests", "positions", "published", "cells", "missed"):
                 (self._directory / each).unlink(missing_ok=True)
             self._directory.rmdir()
 
@@ -308,13 +311,23 @@ class LocalEnd:
         self._active[request.message.msg_id] = request
         if channel == "control" and request.message.msg_type == "shutdown_request":
             self._hold_shutdown(request)
-        elif self._ended is not None:
+            return
+        if request.is_cell:
+            self._cells.add(request.message)
+            self._say_missed(request)
+        if self._ended is not None:
             self._room.refuse([request], kernel_ended_refusal(self._name, self._ended))
             self._done(request)
         elif self.holding:
             self._room.hold(request)
         else:
             self._forward(request)
+
+    def _say_missed(self, request: Request) -> None:
+        """The first cell after somebody came back says what came meanwhile."""
+        if self._missed.count and self._sockets_now.iopub.subscribers and not request.message.content.get("silent"):
+            text = missed_text(self._directory.name[:8], self._missed.take())
+            self.publish(self.composer.stream(text, request.message, "stderr"))
 
     def _hold_shutdown(self, request: Request) -> None:
         self._drop_shutdown(answer=False)
@@ -390,15 +403,14 @@ class LocalEnd:
 
     def _from_iopub(self, number: int, message: Message, parent_id: str, consumed: Consumed) -> None:
         frames: list[Buffer] = message.frames()
+        shown = message.msg_type in _SHOWN
         # The welcome is for the agent's subscription; clients get theirs from us.
         if message.msg_type == "iopub_welcome" or (message.msg_type == "status" and self._is_second_busy(message, parent_id)):
             frames = []
-        elif message.msg_type in _SHOWN and not self._sockets_now.iopub.subscribers and not self._hold_output:
-            self.missed += 1
         if self._queue or self._hold_output or self._sockets_now.iopub.full:
-            self._queue.append((number, frames, consumed))
+            self._queue.append((number, frames, shown, consumed))
             return
-        self._publish_now(number, frames, consumed)
+        self._publish_now(number, frames, shown, consumed)
 
     def _is_second_busy(self, message: Message, parent_id: str) -> bool:
         """Follow a request's busy and idle; a second busy is not passed on (front ends count them, DESIGN §4)."""
@@ -443,7 +455,9 @@ class LocalEnd:
         if self._undelivered:
             self._loop.call_later(0.1, self._route_again)
 
-    def _publish_now(self, number: int, frames: list[Buffer], consumed: Consumed) -> None:
+    def _publish_now(self, number: int, frames: list[Buffer], shown: bool, consumed: Consumed) -> None:
+        if shown and not self._sockets_now.iopub.subscribers:
+            self._missed.add()
         if frames:
             self._sockets_now.iopub.publish(frames, number)
         self._positions["iopub"] = number

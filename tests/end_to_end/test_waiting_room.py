@@ -78,8 +78,13 @@ def test_four_front_ends_wait_and_run_on(slow: int, home: Path) -> None:
             assert outcome.reply["content"]["status"] == "ok"
     assert papermill.wait(slow + 60) == 0, papermill.stdout and papermill.stdout.read()
     assert texts(home / "out.ipynb") == ["", "42\n", "done\n"]
-    said = console.communicate(timeout=slow + 60)[0].decode()
+    assert console.stdout is not None
+    assert papermill.stdout is not None
+    said = console.stdout.read().decode()
     assert "42 from the console" in said, said
+    assert console.wait(10) == 0
+    console.stdout.close()
+    papermill.stdout.close()
     assert time.monotonic() - began >= slow
 
 

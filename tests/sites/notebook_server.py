@@ -76,6 +76,10 @@ class NotebookServer:
         self.process.kill()
         self.process.wait(30)
 
+    def url(self, path: str) -> str:
+        """What to open in a browser; the token in it logs in."""
+        return f"http://127.0.0.1:{self._port}/{path}?token={self._token}"
+
     def rest(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._port}/{path}",

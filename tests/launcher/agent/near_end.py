@@ -30,7 +30,9 @@ DEADLINE = 30.0
 class NearEnd:
     """``python``: the interpreter at the far end; ``run``: its FARKERNEL_RUN_DIR."""
 
-    def __init__(self, run: Path, allocation: str = "here", python: str = sys.executable, user: str = "me") -> None:
+    def __init__(
+        self, run: Path, allocation: str = "here", python: str = sys.executable, user: str = "me"
+    ) -> None:
         self.run = run
         self.allocation = allocation
         self.python = python
@@ -49,7 +51,8 @@ class NearEnd:
         self._channel = 0
         self._unwritten = b""
 
-    # -- the connection -----------------------------------------------------------------------------------------
+    # -- the connection
+    # -----------------------------------------------------------------------------------------
 
     def connect(self, environment: dict[str, str] | None = None) -> None:
         """Run a loader; returns when the link is up, or raises what the far end says."""
@@ -57,9 +60,18 @@ class NearEnd:
         nonce = secrets.token_hex(16)
         hello = base64.b64encode(self.link.hello()).decode()
         arguments = " ".join([nonce, archive.sha256, str(archive.size), self.allocation, hello])
-        child = {**os.environ, "FARKERNEL_RUN_DIR": str(self.run), "FARKERNEL_BOOT": arguments, **(environment or {})}
+        child = {
+            **os.environ,
+            "FARKERNEL_RUN_DIR": str(self.run),
+            "FARKERNEL_BOOT": arguments,
+            **(environment or {}),
+        }
         self.loader = subprocess.Popen(
-            [self.python, "-c", loader_text()], env=child, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [self.python, "-c", loader_text()],
+            env=child,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
         )
         assert self.loader.stdin is not None
         assert self.loader.stdout is not None
@@ -167,10 +179,13 @@ class NearEnd:
         deadline = time.monotonic() + timeout
         while not until():
             left = deadline - time.monotonic()
-            assert left > 0, f"nothing within {timeout} s: {self.link!r}, {self.events[-3:]}, {agent_log(self.run)}"
+            assert left > 0, (
+                f"nothing within {timeout} s: {self.link!r}, {self.events[-3:]}, {agent_log(self.run)}"
+            )
             self.step(min(left, 0.02))
 
-    # -- the agent's protocol -----------------------------------------------------------------------------------
+    # -- the agent's protocol
+    # -----------------------------------------------------------------------------------
 
     def ask(self, do: str, **arguments: Any) -> int:
         number = self._next
@@ -198,12 +213,18 @@ class NearEnd:
         return self._channel
 
     def states(self, kernel: str) -> list[str]:
-        return [event["state"] for event in self.events if event["event"] == "kernel" and event["kernel"] == kernel]
+        return [
+            event["state"]
+            for event in self.events
+            if event["event"] == "kernel" and event["kernel"] == kernel
+        ]
 
     def ended(self, kernel: str, timeout: float = DEADLINE) -> dict[str, Any]:
         """Wait for a kernel's end; the reason."""
         self.wait(lambda: "ended" in self.states(kernel), timeout)
-        reason: dict[str, Any] = [e for e in self.events if e["event"] == "kernel" and e["kernel"] == kernel][-1]["reason"]
+        reason: dict[str, Any] = [e for e in self.events if e["event"] == "kernel" and e["kernel"] == kernel][
+            -1
+        ]["reason"]
         return reason
 
 
@@ -222,7 +243,12 @@ class Far:
     def start(self, *arguments: str, **more: Any) -> dict[str, Any]:
         """A fake kernel, unless `more` says what else."""
         self.life += 1
-        request: dict[str, Any] = {"kernel": self.kernel, "life": self.life, "key": "secret-key", "journal": None}
+        request: dict[str, Any] = {
+            "kernel": self.kernel,
+            "life": self.life,
+            "key": "secret-key",
+            "journal": None,
+        }
         if not {"argv", "kernelspec", "python"} & set(more):
             more["argv"] = [sys.executable, FAKE_KERNEL, "{connection_file}", *arguments]
         return self.near.request("start", **{**request, **more})
@@ -282,6 +308,10 @@ def agent_processes(run: Path) -> Sequence[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if "serve" in command and any(str(run) in word for word in command) and process.status() != psutil.STATUS_ZOMBIE:
+        if (
+            "serve" in command
+            and any(str(run) in word for word in command)
+            and process.status() != psutil.STATUS_ZOMBIE
+        ):
             found.append(process)
     return found

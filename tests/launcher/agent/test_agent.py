@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import pytest
 
 from farkernel.launcher.errors import RemoteError
 from tests.fakekernel import payload
-from tests.launcher.agent.near_end import FAKE_KERNEL, Far, NearEnd, agent_log, agent_processes
+from tests.launcher.agent.near_end import FAKE_KERNEL, PRIORITIES, Far, NearEnd, agent_log, agent_processes
 
 INTERPRETERS = sorted(
     path
@@ -54,10 +56,11 @@ def near(run: Path) -> Iterator[NearEnd]:
 def kill_both(run: Path) -> None:
     """Neither has the time to replace the other."""
     while processes := agent_processes(run):
-        for act in (psutil.Process.suspend, psutil.Process.kill, psutil.Process.wait):
+        for act in (psutil.Process.suspend, psutil.Process.kill):
             for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     act(process)
+        time.sleep(0.005)
 
 
 def facts_of(run: Path, kernel: str) -> dict[str, Any]:
@@ -72,7 +75,8 @@ def wait_until(condition: Any, timeout: float = 20.0) -> None:
         time.sleep(0.01)
 
 
-# -- the usual life ---------------------------------------------------------------------------------------------
+# -- the usual life
+# ---------------------------------------------------------------------------------------------
 
 
 def test_a_kernel_lives_and_is_stopped(near: NearEnd, run: Path) -> None:
@@ -157,7 +161,8 @@ def test_a_restart_goes_on_with_the_numbers(near: NearEnd) -> None:
     assert [number for number, _ in far.got["shell"]] == [1, 2]
 
 
-# -- how kernels end --------------------------------------------------------------------------------------------
+# -- how kernels end
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -196,14 +201,18 @@ def test_a_kernel_that_ends_at_once_says_why_without_escape_codes(near: NearEnd)
 
 def test_a_python_without_ipykernel_is_told(near: NearEnd, tmp_path: Path) -> None:
     python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho \"$0: No module named ipykernel_launcher\" >&2\nexit 1\n")
+    python.write_text('#!/bin/sh\necho "$0: No module named ipykernel_launcher" >&2\nexit 1\n')
     python.chmod(0o755)
     near.request("start", kernel="k1", life=1, python=str(python))
     assert "python -m pip install ipykernel" in near.ended("k1")["text"]
 
 
-def test_stop_reaches_everything_in_the_session_and_does_not_wait_for_ever(near: NearEnd, tmp_path: Path) -> None:
-    script = f"trap '' TERM; (trap '' TERM; echo $$; sleep 100) & {sys.executable} {FAKE_KERNEL} \"$0\"; sleep 100"
+def test_stop_reaches_everything_in_the_session_and_does_not_wait_for_ever(
+    near: NearEnd, tmp_path: Path
+) -> None:
+    script = (
+        f"trap '' TERM; (trap '' TERM; echo $$; sleep 100) & {sys.executable} {FAKE_KERNEL} \"$0\"; sleep 100"
+    )
     far = Far(near).up(argv=["/bin/sh", "-c", script, "{connection_file}"])
     far.call(b"echo")
     session = facts_of(near.run, "k1")["pid"]
@@ -247,10 +256,13 @@ def test_keep_counts_while_nobody_is_there(near: NearEnd) -> None:
     assert near.ended("k1")["kind"] == "keep"
 
 
-# -- starting ---------------------------------------------------------------------------------------------------
+# -- starting
+# ---------------------------------------------------------------------------------------------------
 
 
-def test_environment_directory_and_mask(near: NearEnd, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_directory_and_mask(
+    near: NearEnd, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("JPY_PARENT_PID", "1")
     far = Far(near)
     answer = far.start(
@@ -265,7 +277,9 @@ def test_environment_directory_and_mask(near: NearEnd, home: Path, tmp_path: Pat
     assert far.call(b"environment", *names) == [
         b"one", f"{home}/two".encode(), b"from the shell", b"<unset>", b"<unset>", b"<unset>",
     ]  # fmt: skip
-    assert far.call(b"place") == [str(tmp_path).encode(), b"0o22", b"True"]
+    assert far.call(b"place") == [
+        str(fact).encode() for fact in (tmp_path, "0o22", True, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    ]
     assert not list(near.run.glob("agents/*/k/*/launch.json"))
     assert (near.run / "agents/here/k/k1/connection.json").stat().st_mode & 0o777 == 0o600
 
@@ -277,7 +291,9 @@ def test_a_missing_directory_becomes_the_home(near: NearEnd, home: Path) -> None
 def test_what_cannot_be_started_says_what_to_do(near: NearEnd, home: Path) -> None:
     spec = home / ".local/share/jupyter/kernels/julia-1.11"
     spec.mkdir(parents=True)
-    (spec / "kernel.json").write_text('{"argv": ["no-such-julia"], "language": "julia", "display_name": "Julia"}')
+    (spec / "kernel.json").write_text(
+        '{"argv": ["no-such-julia"], "language": "julia", "display_name": "Julia"}'
+    )
     with pytest.raises(RemoteError, match=r"There are: .*julia-1.11.*; did you mean julia-1.11\?"):
         near.request("start", kernel="k1", life=1, kernelspec="julia-1.1")
     with pytest.raises(RemoteError, match="program no-such-julia was not found") as caught:
@@ -291,9 +307,13 @@ def test_what_cannot_be_started_says_what_to_do(near: NearEnd, home: Path) -> No
     script = home / "script"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
-    with pytest.raises(RemoteError, match="could not be started: .*No such file"):
+    with pytest.raises(RemoteError, match=r"could not be started: .*No such file"):
         near.request("start", kernel="k1", life=1, argv=[str(script)])
     assert near.ended("k1")["kind"] == "failed"
+    with pytest.raises(
+        RemoteError, match=r"could not be started: .*No such file"
+    ):  # the same life, the same answer
+        near.request("start", kernel="k1", life=1, argv=["/bin/true"])
     assert Far(near, "k2").start()["pid"]
 
 
@@ -348,12 +368,13 @@ def test_ipykernel(near: NearEnd) -> None:
         return found
 
     far.wait(lambda: said("shell", "execute_reply"))
-    far.wait(lambda: said("iopub", "stream"))
-    assert said("iopub", "stream")[0]["content"]["text"] == "42\n"
+    # Among others: a debugger's warning may come first.
+    far.wait(lambda: "42\n" in [message["content"]["text"] for message in said("iopub", "stream")])
     near.request("stop", kernel="k1", grace=5)
 
 
-# -- keepers come and go ----------------------------------------------------------------------------------------
+# -- keepers come and go
+# ----------------------------------------------------------------------------------------
 
 
 def test_a_cut_link_is_resumed(near: NearEnd) -> None:
@@ -363,12 +384,16 @@ def test_a_cut_link_is_resumed(near: NearEnd) -> None:
     for _ in range(5):
         near.cut()
         near.connect()
-        count = len(far.flooded())
-        far.wait(lambda count=count: len(far.flooded()) > min(count + 50, 4999))
+        enough = min(len(far.flooded()) + 51, 5000)
+        far.wait(partial(has_flooded, far, enough))
     far.wait(lambda: len(far.flooded()) == 5000)
     assert far.flooded() == [payload(number, 3000) for number in range(1, 5001)]
     assert near.resumed == [False, True, True, True, True, True]
     assert near.needed == 1
+
+
+def has_flooded(far: Far, count: int) -> bool:
+    return len(far.flooded()) >= count
 
 
 def test_another_keeper_takes_over_and_the_former_is_told(near: NearEnd, run: Path) -> None:
@@ -412,26 +437,20 @@ def test_a_keeper_gets_only_what_it_has_not(near: NearEnd, run: Path) -> None:
 def test_what_is_dropped_is_said(near: NearEnd) -> None:
     far = Far(near)
     far.start(journal=1 << 20)
-    far.attach()
-    far.call(b"echo")
-    near.cut()
-    near.connect()
-    near.request("detach", kernel="k1")
-    channels = {name: near.open(priority) for name, priority in (("control", 0), ("shell", 1), ("stdin", 2))}
-    far.channels = channels
-    near.request("attach", kernel="k1", channels=channels)
-    far.got["shell"].clear()
-    far.wait(lambda: len(far.got["shell"]) == 1)  # the first answer once more: we said that we had nothing
+    far.channels = {"shell": near.open(PRIORITIES["shell"])}
+    near.request("attach", kernel="k1", channels=far.channels)
     far.call(b"flood", b"100", b"100000")
     far.attach()
     far.wait(lambda: far.flooded() and far.flooded()[-1] == payload(100, 100000))
     dropped = [event for event in near.events if event["event"] == "dropped" and event["name"] == "iopub"]
     lost = [number for event in dropped for number in range(event["first"], event["last"] + 1)]
-    assert len(lost) > 80
+    assert dropped
+    assert lost[0] == 1
     assert sorted(lost + far.numbers("iopub")) == list(range(1, far.numbers("iopub")[-1] + 1))
 
 
-# -- kill -9 ----------------------------------------------------------------------------------------------------
+# -- kill -9
+# ----------------------------------------------------------------------------------------------------
 
 
 def worker_of(run: Path) -> psutil.Process:
@@ -463,7 +482,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(near: NearEnd, run: Path) -> 
     guard = guard_of(run).pid
     chance = random.Random(5)
     sent = 0
-    for turn in range(25):
+    for turn in range(18):
         for _ in range(3):
             far.send("shell", b"flood", b"400", b"700")
             sent += 1
@@ -530,17 +549,18 @@ def test_when_both_are_killed_the_next_agent_takes_the_kernels_up(near: NearEnd,
 def test_a_worker_that_cannot_live_is_not_started_without_end(near: NearEnd, run: Path) -> None:
     near.cut()
     killed = 0
-    until = time.monotonic() + 2.0
+    until = time.monotonic() + 5.0
     while time.monotonic() < until:
         workers = [process for process in agent_processes(run) if process.ppid() in pids(run)]
         for worker in workers:
             worker.kill()
             killed += 1
         time.sleep(0.02)
-    assert 3 <= killed <= 12
+    assert 15 <= killed <= 28  # at first at once, then less and less
 
 
-# -- the loader and the end -------------------------------------------------------------------------------------
+# -- the loader and the end
+# -------------------------------------------------------------------------------------
 
 
 def test_two_loaders_at_once_start_one_agent(run: Path) -> None:
@@ -641,7 +661,9 @@ def test_the_loader_shows_the_log_of_an_agent_that_does_not_start(run: Path) -> 
     run.mkdir(0o700)
     blocked.mkdir(0o700, parents=True)
     (blocked / "socket.new").mkdir()
-    with pytest.raises(RemoteError, match="did not start: it ended at once.*Address already in use") as caught:
+    with pytest.raises(
+        RemoteError, match=r"did not start: it ended at once.*Address already in use"
+    ) as caught:
         near.connect()
     assert caught.value.remote_kind == "agent-start"
 

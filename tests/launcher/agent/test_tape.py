@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import signal
@@ -50,7 +51,9 @@ def content(record: Tape, number: int) -> bytes:
     return b"".join(record.message(number)[1])
 
 
-def test_messages_are_numbered_and_kept_as_they_came(tmp_path: Path, pair: tuple[socket.socket, socket.socket]) -> None:
+def test_messages_are_numbered_and_kept_as_they_came(
+    tmp_path: Path, pair: tuple[socket.socket, socket.socket]
+) -> None:
     record = make(tmp_path)
     assert (record.first, record.last) == (1, 0)
     messages = [encoded(b"topic", b"", b"x" * size) for size in (0, 1, 255, 256, 70000, 200000)]
@@ -99,15 +102,19 @@ def take_until_end(record: Tape, source: socket.socket) -> None:
         take(record, source)
 
 
-@given(st.lists(st.binary(max_size=3000), min_size=1, max_size=20), st.lists(st.integers(0, 2**16), max_size=8))
-def test_a_successor_finds_the_same(tmp_path_factory: pytest.TempPathFactory, bodies: list[bytes], cuts: list[int]) -> None:
+@given(
+    st.lists(st.binary(max_size=3000), min_size=1, max_size=20), st.lists(st.integers(0, 2**16), max_size=8)
+)
+def test_a_successor_finds_the_same(
+    tmp_path_factory: pytest.TempPathFactory, bodies: list[bytes], cuts: list[int]
+) -> None:
     directory = tmp_path_factory.mktemp("tape")
     messages = [encoded(b"", body) for body in bodies]
     stream = b"".join(messages)
     places = sorted({0, len(stream), *(cut % len(stream) for cut in cuts)})
     ours, kernels = socket.socketpair()
     with ours, kernels:
-        for start, stop in zip(places, places[1:], strict=False):
+        for start, stop in itertools.pairwise(places):
             record = make(directory, first=4096, size=4096)
             kernels.sendall(stream[start:stop])
             take(record, ours)
@@ -116,7 +123,9 @@ def test_a_successor_finds_the_same(tmp_path_factory: pytest.TempPathFactory, bo
     assert [content(record, number) for number in range(1, record.last + 1)] == messages
 
 
-def test_times_survive_and_come_from_the_first_sight(tmp_path: Path, pair: tuple[socket.socket, socket.socket]) -> None:
+def test_times_survive_and_come_from_the_first_sight(
+    tmp_path: Path, pair: tuple[socket.socket, socket.socket]
+) -> None:
     record = make(tmp_path)
     pair[1].sendall(encoded(b"1") + encoded(b"2"))
     take(record, pair[0])
@@ -153,9 +162,9 @@ def test_the_oldest_go_when_the_bound_is_reached_and_are_counted(
     assert dropped is not None
     size = len(encoded(bytes(10004)))
     assert dropped == (21, record.first - 1, (record.first - 21) * size)
-    assert [int.from_bytes(content(record, n)[-10004:-10000], "big") for n in range(record.first, 101)] == list(
-        range(record.first, 101)
-    )
+    assert [
+        int.from_bytes(content(record, n)[-10004:-10000], "big") for n in range(record.first, 101)
+    ] == list(range(record.first, 101))
     with pytest.raises(KeyError):
         record.message(record.first - 1)
     assert sum(path.stat().st_size for path in tmp_path.glob("*.tape")) <= 262144
@@ -165,7 +174,9 @@ def test_the_oldest_go_when_the_bound_is_reached_and_are_counted(
     assert again.dropped() is None
 
 
-def test_nothing_is_counted_that_the_keeper_had(tmp_path: Path, pair: tuple[socket.socket, socket.socket]) -> None:
+def test_nothing_is_counted_that_the_keeper_had(
+    tmp_path: Path, pair: tuple[socket.socket, socket.socket]
+) -> None:
     record = make(tmp_path, bound=65536, first=16384, size=16384)
     for number in range(1, 51):
         pair[1].sendall(encoded(bytes(8000)))
@@ -177,7 +188,9 @@ def test_nothing_is_counted_that_the_keeper_had(tmp_path: Path, pair: tuple[sock
     assert record.received == 50
 
 
-def test_a_message_larger_than_the_bound_is_kept(tmp_path: Path, pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_message_larger_than_the_bound_is_kept(
+    tmp_path: Path, pair: tuple[socket.socket, socket.socket]
+) -> None:
     record = make(tmp_path, bound=65536, first=16384, size=16384)
     large = encoded(b"", random.Random(1).randbytes(MIB))
     pair[1].sendall(encoded(b"small") + large)
@@ -299,7 +312,8 @@ def test_a_file_system_without_fallocate(tmp_path: Path, monkeypatch: pytest.Mon
     assert words.Words(str(tmp_path / "w"))[7] == 2**64 - 1
 
 
-# -- kill -9 ----------------------------------------------------------------------------------------------------
+# -- kill -9
+# ----------------------------------------------------------------------------------------------------
 
 WORKER = """
 import select, socket, sys

@@ -1,0 +1,106 @@
+"""The agent's program: the same bytes each time, small, and runnable; the loader's text, for old Pythons too."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from farkernel.backends.archive import PACKAGE, build_archive, loader_text, strip
+from farkernel.launcher import agent
+
+OLD_PYTHONS = sorted((Path.home() / ".pyenv" / "versions").glob("2.7.*/bin/python"))
+
+
+def test_it_is_small_and_named_by_its_content(capsys: pytest.CaptureFixture[str]) -> None:
+    archive = build_archive()
+    with capsys.disabled():
+        print(f"\nthe agent's archive: {archive.size} bytes", end=" ")
+    assert archive.size == len(archive.content) < 64 * 1024
+    assert archive.sha256 == hashlib.sha256(archive.content).hexdigest()
+
+
+def test_it_is_the_same_in_another_process() -> None:
+    program = "from farkernel.backends.archive import build_archive; print(build_archive().sha256)"
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True, text=True
+    )
+    assert done.stdout.strip() == build_archive().sha256
+
+
+def test_it_holds_the_agent_and_nothing_else() -> None:
+    with zipfile.ZipFile(io.BytesIO(build_archive().content)) as archive:
+        names = archive.namelist()
+    assert names[0] == "__main__.py"
+    assert {
+        f"{PACKAGE}/{name}.py"
+        for name in ("__init__", "__main__", "worker", "guard", "link", "zmtp", "places")
+    } <= set(names)
+    assert f"{PACKAGE}/loader.py" not in names
+    assert all(name == "__main__.py" or name.startswith(PACKAGE + "/") for name in names)
+
+
+def test_what_is_stripped_are_comments_and_docstrings() -> None:
+    source = (
+        '"""Module."""\n# why\nx = "# not a comment"  # but this\n\n\ndef f():\n'
+        '    """One.\n\n    Two.\n    """\n    return 1\n\n\nclass C:\n    """Alone."""\n'
+    )
+    assert strip(source) == (
+        '""\n\nx = "# not a comment"\n\n\ndef f():\n    ""\n\n\n\n    return 1\n\n\nclass C:\n    ""\n'
+    )
+
+
+def test_stripped_files_do_the_same() -> None:
+    for path in Path(agent.__path__[0]).glob("*.py"):
+        source = path.read_text("utf-8")
+        assert code_of(strip(source)) == code_of(source), path.name
+
+
+def code_of(source: str) -> str:
+    """The syntax tree with its lines, docstrings apart."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value = ast.Constant("")
+            node.end_lineno = node.end_col_offset = None
+    return "".join(f"{getattr(node, 'lineno', '')} {ast.dump(node)}" for node in tree.body)
+
+
+def test_it_runs(tmp_path: Path) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(build_archive().content)
+    done = subprocess.run([sys.executable, "-I", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "serve" in done.stderr
+
+
+def test_the_loader_is_one_program_of_ascii_that_fits_into_a_variable() -> None:
+    text = loader_text()
+    compile(text, "loader", "exec")
+    assert text.isascii()
+    assert "from ." not in text
+    assert len(text) < 64 * 1024  # execve takes 128 KiB in one string (MAX_ARG_STRLEN)
+
+
+@pytest.mark.parametrize("python", OLD_PYTHONS, ids=str)
+def test_an_old_python_says_so(python: Path) -> None:
+    done = subprocess.run(
+        [python, "-c", loader_text()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    assert (done.returncode, done.stdout) == (99, b"")
+
+
+def test_a_stripped_python_says_so() -> None:
+    program = "import sys; sys.modules['zlib'] = None\n" + loader_text()
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    assert (done.returncode, done.stdout) == (99, b"")
