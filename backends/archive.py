@@ -58,6 +58,11 @@ def loader_text() -> str:
     return "\n".join([head, sources["places.py"], rest.partition("\n")[2]])
 
 
+def places_text() -> str:
+    """What finds the private directory, in the syntax of Python 2.7 and 3."""
+    return _sources()["places.py"]
+
+
 def strip(source: str) -> str:
     """The program without comments and docstrings, each statement in the line where it was: tracebacks stay right.
 

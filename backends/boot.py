@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..launcher.errors import FarkernelError
-from .archive import Archive, loader_text
+from .archive import Archive, loader_text, places_text
 
-__all__ = ["Archive", "Boot", "BootError", "Greeting"]
+__all__ = ["PYTHONS", "Archive", "Boot", "BootError", "Greeting", "places_text"]
 
 _MOST_NOISE = 64 * 1024
 _LONGEST_LINE = 64 * 1024
 
 # The order in which Pythons are tried when the configuration names none: the plain names first, then newest to oldest.
-_PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(15, 5, -1)), "python", "/usr/libexec/platform-python")
+PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(15, 5, -1)), "python", "/usr/libexec/platform-python")
 
 _SCRIPT = """\
 umask 077
@@ -74,7 +74,7 @@ class Boot:
 
     def __init__(self, archive: Archive, allocation: str, hello: bytes, pythons: Sequence[str] = ()) -> None:
         self._archive = archive
-        self._pythons = tuple(pythons) or _PYTHONS
+        self._pythons = tuple(pythons) or PYTHONS
         self._nonce = secrets.token_hex(16)
         arguments = [self._nonce, archive.sha256, str(archive.size), allocation, base64.b64encode(hello).decode()]
         self.script = _SCRIPT.format(

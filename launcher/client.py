@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from .client_protocol import (
     PROTOCOL,
@@ -95,6 +95,7 @@ class KeeperClient:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self.peer: dict[str, Any] = {}
+        self.on_event: Callable[[Event], None] | None = None  # of events that are not of a watched kernel
 
     def __repr__(self) -> str:
         peer = self.peer.get("pid", "none")
@@ -164,7 +165,7 @@ class KeeperClient:
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def __enter__(self) -> KeeperClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -298,7 +299,9 @@ class KeeperClient:
             if line["event"] == "end":
                 self._ended_on_purpose = True
             callback = self._watches.get(str(line.get("kernel")))
-            if callback is not None and line["event"] == "kernel":
+            if line["event"] != "kernel":
+                callback = self.on_event
+            if callback is not None:
                 callback(line)
             return
         with self._lock:

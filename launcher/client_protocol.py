@@ -19,6 +19,7 @@ REPEATABLE = frozenset(
     (
         *("status", "list", "watch", "logs", "reach"),
         *("launch", "interrupt", "shutdown", "stop", "cleanup", "detach", "release"),
+        *("output", "scan", "doctor", "connection", "forward"),
     )
 )
 

@@ -188,6 +188,10 @@ def python_environment(prefix: str, kind: str) -> Optional[Found]:
         base = os.path.dirname(settings.get("home", ""))
         libraries += site_packages(base) if base else []
     short = next((match.group(1) for match in map(_LIBRARY.search, libraries) if match), "")
+    if kind == "pyenv":
+        version = version or os.path.basename(prefix)
+    if not (version or short).startswith("3"):
+        return None  # Python 2, or something else with that name
     return {
         "what": "environment",
         "kind": kind,

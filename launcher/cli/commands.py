@@ -24,29 +24,61 @@ COMMANDS = (
     Command("add", "Targets", "NAME ADDRESS", "name a place where kernels can run", "targets"),
     Command("list", "Targets", "", "the targets, and whether each can be reached", "targets"),
     Command("remove", "Targets", "NAME", "forget a target", "targets"),
+    Command("scan", "Targets", "NAME", "kernels and environments found there", "scan"),
+    Command("doctor", "Targets", "NAME", "each step to a running kernel: ok, or what to do", "doctor"),
     Command("install", "Menu entries", "NAME", "put a target into the notebook's menu", "menu"),
     Command("uninstall", "Menu entries", "ENTRY", "take a menu entry away", "menu"),
     Command("ps", "Kernels", "[NAME…]", "kernels and allocations: state, reason, where", "kernels"),
     Command("stop", "Kernels", "ID", "end a kernel", "kernels"),
     Command("interrupt", "Kernels", "ID", "interrupt what a kernel is doing", "kernels"),
     Command("logs", "Kernels", "ID", "what a kernel wrote on stdout and stderr", "kernels"),
-    Command("release", "Kernels", "ID", "give an allocation back", "kernels"),
+    Command("output", "Kernels", "ID", "what a kernel printed, also while nobody watched", "journal"),
+    Command("attach", "Kernels", "ID", "open a console on a kernel", "attach"),
+    Command("forward", "Kernels", "ID PORT", "make a port where a kernel runs reachable here", "forward"),
+    Command("release", "Kernels", "ALLOCATION", "give an allocation back", "kernels"),
+    Command("completion", "Behind the scenes", "bash|zsh|fish", "a script for your shell", "completion"),
     Command("launch", "Behind the scenes", "ENTRY -f FILE", "what a menu entry runs", "launching"),
     Command("keeper", "Behind the scenes", "status|stop|restart", "the background process", "keeper"),
 )
 
+ADDRESSES = """\
+Addresses: `local:` is this machine.  Others (ssh://, slurm:// and so on) can be
+configured; this version cannot start kernels there yet."""
+
+# All of them work as they stand once there is a target called "here".
+EXAMPLES = {
+    "add": "farkernel add here local:\nfarkernel add torch local: --python ~/envs/torch/bin/python",
+    "list": "farkernel list\nfarkernel list --json",
+    "remove": "farkernel remove here",
+    "scan": "farkernel scan here",
+    "doctor": "farkernel doctor here",
+    "install": "farkernel install here\nfarkernel install here --kernel ir --as here-r",
+    "uninstall": "farkernel uninstall here",
+    "ps": "farkernel ps\nfarkernel ps here --all",
+    "stop": "farkernel stop 3f2a\nfarkernel stop 3f2a --now",
+    "interrupt": "farkernel interrupt 3f2a",
+    "logs": "farkernel logs 3f2a",
+    "output": "farkernel output 3f2a --since 10m\nfarkernel output 3f2a --into analysis.ipynb",
+    "attach": "farkernel attach 3f2a",
+    "forward": "farkernel forward 3f2a 8787\nfarkernel forward 3f2a 6006 --local 16006",
+    "release": "farkernel release local:",
+    "keeper": "farkernel keeper status\nfarkernel keeper restart",
+    "completion": 'eval "$(farkernel completion bash)"',
+}
+
 HELP = """\
 usage: farkernel COMMAND …
 
-Start a Jupyter kernel anywhere you can reach, from the menu of any notebook,
-and keep it whatever happens to the link in between.
+Start Jupyter kernels from the menu of any notebook, and keep them whatever
+happens to the notebook server.
 
 Quick start:
-  farkernel add lab ssh://me@lab.example.org   name a machine you can reach
-  farkernel install lab                        put it into the notebook's menu
-  jupyter lab                                  and choose it there
+  farkernel add here local:     name a place where kernels can run
+  farkernel install here        put it into the notebook's menu
+  jupyter lab                   and choose it there
+  farkernel doctor here         if it does not start: what is wrong, what to do
 
-{groups}Addresses: {addresses}.
+{groups}{addresses}
 `farkernel COMMAND --help` says more about a command.  Exit status: 0 done,
 1 failed, 2 wrong usage.
 """
@@ -68,7 +100,9 @@ def run(arguments: list[str]) -> int:
     module = importlib.import_module(f".{command.module}", __package__)
     if command.module == "launching":
         return int(module.run(arguments[1:]))
-    parser = Parser(command.name, command.summary[0].upper() + command.summary[1:] + ".")
+    parser = Parser(
+        command.name, command.summary[0].upper() + command.summary[1:] + ".", EXAMPLES[command.name]
+    )
     getattr(module, f"configure_{command.name}")(parser)
     return int(getattr(module, f"run_{command.name}")(parser.parse_args(arguments[1:])))
 
@@ -81,7 +115,7 @@ def help_text() -> str:
             if command.group == group:
                 groups += f"  {f'{command.name} {command.arguments}':<28} {command.summary}\n"
         groups += "\n"
-    return HELP.format(groups=groups, addresses="ssh://[user@]host[:port], and local: for this machine")
+    return HELP.format(groups=groups, addresses=ADDRESSES)
 
 
 def advice(name: str) -> str:

@@ -14,6 +14,7 @@ from ..client_start import lock_holder, start_keeper
 from ..errors import FarkernelError
 from . import table
 from .arguments import add_json
+from .asking import progress
 from .output import emit, say
 
 END_DEADLINE = 5.0
@@ -78,7 +79,8 @@ def _count(value: Any) -> Any:
 
 
 def stop(as_json: bool) -> int:
-    ended = end()
+    with progress("ending the keeper"):
+        ended = end()
     if as_json:
         emit({"stopped": ended})
     else:
@@ -87,8 +89,10 @@ def stop(as_json: bool) -> int:
 
 
 def restart(as_json: bool) -> int:
-    end()
-    start_keeper(keeper_directory())
+    with progress("ending the keeper"):
+        end()
+    with progress("starting the keeper"):
+        start_keeper(keeper_directory())
     with KeeperClient(start=False) as client:
         found = client.request("status")
     if as_json:

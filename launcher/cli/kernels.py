@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,9 +13,11 @@ from ..errors import FarkernelError
 from ..text import clean
 from . import table
 from .arguments import add_json
+from .asking import Asking
 from .output import emit, say
 
 STOP_DEADLINE = 60.0
+RECENT = 3600.0  # seconds for which `ps` shows kernels that have ended, without being asked
 SHORT = 8  # characters of an id that a listing shows; any unique beginning will do
 
 Row = dict[str, Any]
@@ -64,13 +67,15 @@ def listing(client: KeeperClient, everything: bool) -> dict[str, list[Row]]:
 
 def configure_ps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", metavar="NAME", nargs="*", help="only of these targets or menu entries")
-    parser.add_argument("--all", action="store_true", help="also those that have ended")
+    parser.add_argument("--all", action="store_true", help="also those that ended over an hour ago")
     add_json(parser)
 
 
 def run_ps(arguments: argparse.Namespace) -> int:
-    with KeeperClient() as client:
-        found = listing(client, arguments.all)
+    with Asking() as client:
+        found = listing(client, True)
+    if not arguments.all:
+        found["kernels"] = [row for row in found["kernels"] if is_news(row, time.time())]
     if arguments.names:
         found = restrict(found, set(arguments.names))
     if arguments.json:
@@ -90,6 +95,12 @@ def run_ps(arguments: argparse.Namespace) -> int:
             print()
         table.show(ALLOCATION_COLUMNS, [allocation_cells(row) for row in found["allocations"]])
     return 0
+
+
+def is_news(row: Row, now: float) -> bool:
+    """What has ended is shown for an hour: somebody may wonder where it is."""
+    since = row.get("since")
+    return row.get("state") != "ended" or not isinstance(since, int | float) or now - since < RECENT
 
 
 def restrict(found: dict[str, list[Row]], names: set[str]) -> dict[str, list[Row]]:
@@ -164,7 +175,7 @@ def configure_stop(parser: argparse.ArgumentParser) -> None:
 
 
 def run_stop(arguments: argparse.Namespace) -> int:
-    with KeeperClient() as client:
+    with Asking() as client:
         kernel = _kernel(client, arguments.id)
         client.request("stop", STOP_DEADLINE, kernel=kernel, now=arguments.now, restart=False)
         # Stopping keeps the allocation, for a restart; being done with the kernel gives it back.
@@ -177,7 +188,7 @@ def configure_interrupt(parser: argparse.ArgumentParser) -> None:
 
 
 def run_interrupt(arguments: argparse.Namespace) -> int:
-    with KeeperClient() as client:
+    with Asking() as client:
         kernel = _kernel(client, arguments.id)
         client.request("interrupt", kernel=kernel)
     return _done(arguments, kernel, "has been interrupted")
@@ -191,7 +202,7 @@ def configure_logs(parser: argparse.ArgumentParser) -> None:
 
 
 def run_logs(arguments: argparse.Namespace) -> int:
-    with KeeperClient() as client:
+    with Asking() as client:
         kernel = _kernel(client, arguments.id, everything=True)
         log = str(client.request("logs", kernel=kernel, size=arguments.size).get("log") or "")
     if arguments.json:
@@ -231,7 +242,7 @@ def configure_release(parser: argparse.ArgumentParser) -> None:
 
 
 def run_release(arguments: argparse.Namespace) -> int:
-    with KeeperClient() as client:
+    with Asking() as client:
         known = [str(row.get("allocation")) for row in listing(client, False)["allocations"]]
         allocation = pick("allocation", arguments.id, known)
         client.request("release", STOP_DEADLINE, allocation=allocation)

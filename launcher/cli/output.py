@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from typing import Any, TextIO
 
 from ..text import clean
@@ -13,11 +15,29 @@ _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 
 def complain(what: object) -> None:
     """An error: what happened and what to do.  Several lines stay several (a configuration's errors)."""
-    print(f"farkernel: {clean(what, keep=chr(10))}", file=sys.stderr, flush=True)
+    text = f"farkernel: {clean(what, keep=chr(10))}"
+    print(_folded(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
-    print(clean(text, keep="\n"))
+    print(_folded(clean(text, keep="\n"), sys.stdout))
+
+
+def terminal_columns(stream: TextIO) -> int | None:
+    """None: it is no terminal, and whoever reads it wants whole lines."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def fold(text: str, width: int) -> list[str]:
+    """Lines of at most that width, parted between words only: a path must stay in one piece."""
+    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
+
+
+def _folded(text: str, stream: TextIO) -> str:
+    width = terminal_columns(stream)
+    if width is None:
+        return text
+    return "\n".join("\n".join(fold(line, width)) if len(line) > width else line for line in text.split("\n"))
 
 
 def emit(value: Any) -> None:

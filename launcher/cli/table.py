@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 import unicodedata
@@ -10,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..text import one_line
-from .output import colours_wanted, paint
+from .output import colours_wanted, paint, terminal_columns
 
 GAP = 2
 NARROWEST = 8  # a column is not made narrower than this, nor wider than its content
@@ -33,6 +32,7 @@ COLOURS = {
     "waiting": "yellow",
     "starting": "yellow",
     "ended": "dim",
+    "skipped": "dim",
     "down": "red",
     "failed": "red",
 }
@@ -40,7 +40,7 @@ COLOURS = {
 
 def show(columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> None:
     """Print a table; columns in which no row has anything are left out."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_columns(sys.stdout)
     for line in lay_out(columns, rows, width, colours_wanted(sys.stdout)):
         print(line)
 

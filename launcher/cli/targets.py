@@ -19,7 +19,7 @@ _RESOURCES = ("gpus", "cpus", "memory", "time")
 
 def configure_add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="letters, digits, '.', '_' and '-'")
-    parser.add_argument("address", metavar="ADDRESS", help="ssh://[user@]host[:port], local:, …")
+    parser.add_argument("address", metavar="ADDRESS", help="local: for this machine")
     parser.add_argument("--kernel", metavar="K", help="a kernelspec there")
     parser.add_argument("--python", metavar="P", help="or an interpreter there, with ipykernel in it")
     parser.add_argument("--gpus", metavar="N", type=int)
@@ -95,7 +95,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     elif rows:
         table.show(COLUMNS, [_cells(row) for row in rows])
     else:
-        say("There are no targets yet. Add one: farkernel add NAME ssh://user@host")
+        say("There are no targets yet. Add one: farkernel add here local:")
     return 0
 
 
@@ -118,9 +118,9 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
 
 def reachable(names: list[str]) -> dict[str, Any]:
     """What the keeper found when it tried to reach each target; empty if it cannot say."""
-    from ..client import KeeperClient
+    from .asking import Asking
 
-    with KeeperClient() as client:
+    with Asking() as client:
         try:
             answer = client.request(
                 "reach", timeout=REACH_DEADLINE + 10, targets=names, deadline=REACH_DEADLINE

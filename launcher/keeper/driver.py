@@ -106,7 +106,7 @@ class LinkDriver:
                 self._was_up = False
                 why = await self._one_connection()
                 pause = _FIRST_PAUSE if self._was_up else min(pause * 2, _LONGEST_PAUSE)
-                wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, so that many keepers do not come at once
+                wait = pause * random.uniform(0.5, 1.0)
                 self._set(DriverState.PAUSED, why)
                 log.info("link to %s is down (%s); next try in %.1f s", self._allocation, why, wait)
                 self._retry.clear()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from ...backends.boot import Archive
 from ...backends.contract import Buffer, Route
-from ..agent.channels import Priority
+from ..agent.channels import ChannelError, Priority
 from ..agent.link import ChannelClosed, Connected, Event, Link, Message, Role, StreamData
 from ..errors import FarkernelError, RemoteError
 from .driver import DriverState, FarEndBroke, LinkDriver
@@ -77,7 +79,9 @@ class FarAgent:
         self._up = False
 
     def __repr__(self) -> str:
-        return f"<FarAgent, {len(self._pending)} requests open, {len(self._readers)} channels, {self.driver!r}>"
+        return (
+            f"<FarAgent, {len(self._pending)} requests open, {len(self._readers)} channels, {self.driver!r}>"
+        )
 
     @property
     def link(self) -> Link:
@@ -134,7 +138,7 @@ class FarAgent:
     def open_channel(
         self, priority: Priority, reader: Reader, stream: bool = False, lost: Lost | None = None
     ) -> int:
-        """A fresh channel; ``reader`` gets whole messages (or bytes of the stream), and ``b""`` when the agent closes it.
+        """A fresh channel; ``reader`` gets whole messages (or a stream's bytes), and ``b""`` when the agent closes it.
 
         ``lost`` is called instead of that when the session ends, or the connection behind a stream is cut.
         """
@@ -161,6 +165,16 @@ class FarAgent:
             self._readers.pop(channel, None)
             self._lost.pop(channel, None)
 
+    def ignore_rest(self, channel: int) -> None:
+        """Nobody wants what the agent still sends on it; it is taken off the link all the same."""
+        self._lost.pop(channel, None)
+        if channel in self._readers:
+            self._readers[channel] = partial(self._ignore, channel)
+
+    def _ignore(self, channel: int, data: bytes | bytearray) -> None:
+        self.consumed(channel, len(data))
+        self.driver.pump()
+
     def when_pumped(self, callback: Callable[[], None]) -> None:
         """Call back, once, when the link has given out some of what waits in it."""
         self._waiting.add(callback)
@@ -170,6 +184,15 @@ class FarAgent:
             waiting, self._waiting = self._waiting, set()
             for callback in waiting:
                 callback()
+
+    def _reset(self, channel: Any) -> None:
+        """The connection behind a stream was cut at the far end."""
+        lost = self._lost.get(channel)
+        if lost is not None:
+            self.ignore_rest(channel)
+            lost()
+            with contextlib.suppress(ChannelError):  # it was closed already
+                self.half_close(channel)
 
     def _lose_channels(self) -> None:
         lost, self._lost = self._lost, {}
@@ -226,9 +249,7 @@ class FarAgent:
         if not isinstance(message, dict):
             log.warning("the agent sent no object on channel 0: %r", data[:200])
         elif message.get("event") == "reset":
-            lost = self._lost.pop(message.get("channel", 0), None)
-            if lost is not None:
-                lost()
+            self._reset(message.get("channel"))
         elif "event" in message:
             self._on_event(message)
         elif message.get("id") in self._pending:

@@ -18,6 +18,7 @@ from ...backends.archive import build_archive
 from ..configuration import Configuration, KeeperSettings, Target
 from ..errors import FarkernelError
 from ..local_end.client_links import own_connection
+from . import forwards, journal, visits
 from .allocations import Allocations, HeldAllocation
 from .environment import LentEnvironment
 from .facts import Facts, KernelState
@@ -83,6 +84,9 @@ class Keeper:
             "release": self._release,
             "logs": self._logs,
             "reach": self._reach,
+            **journal.handlers(self._kernel, self.directory),
+            **forwards.handlers(self._kernel),
+            **visits.handlers(self, self._configured, self.environment.current, self._kernel),
         }
 
     # life
@@ -387,6 +391,9 @@ class Keeper:
             *(reach(lambda name=name: configuration.target(name), self.environment.current, deadline) for name in names)
         )
         return {"targets": dict(zip(map(str, names), found, strict=True))}
+
+    def _configured(self, name: str) -> Target:
+        return self._load().target(name)
 
     def _kernel(self, request: dict[str, Any]) -> Kernel:
         name = str(request.get("kernel"))

@@ -329,7 +329,7 @@ class Kernel:
         if held is None or not held.up or not self.facts.started:
             return str((self.facts.reason or {}).get("tail", ""))
         answer = await held.agent.request("log", kernel=self.id, size=size)
-        return str(answer.get("log", ""))
+        return str(answer.get("text", ""))
 
     def detach(self) -> None:
         """The front end goes away, the kernel stays."""

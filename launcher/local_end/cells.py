@@ -41,11 +41,11 @@ class CellLog:
     def __repr__(self) -> str:
         return f"<CellLog {self._path.name}: {self._lines} cells>"
 
-    def add(self, message: Message) -> None:
-        """An execute_request passes.  Whatever is wrong with the disk must not stop it."""
+    def add(self, message: Message) -> bool:
+        """An execute_request passes; whether it shows anything.  Whatever is wrong with the disk must not stop it."""
         cell = describe(message)
         if cell is None:
-            return
+            return False
         try:
             with open(self._path, "ab", opener=_private) as file:
                 file.write(json.dumps(cell).encode() + b"\n")
@@ -59,6 +59,7 @@ class CellLog:
                     "cannot write %s: %s; `farkernel output --into` has to go by the code", self._path, error
                 )
             self._failed = True
+        return True
 
     def _shorten(self) -> None:
         kept = read_cells(self._path, self._most)

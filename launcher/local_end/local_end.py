@@ -312,8 +312,7 @@ class LocalEnd:
         if channel == "control" and request.message.msg_type == "shutdown_request":
             self._hold_shutdown(request)
             return
-        if request.is_cell:
-            self._cells.add(request.message)
+        if request.is_cell and self._cells.add(request.message):
             self._say_missed(request)
         if self._ended is not None:
             self._room.refuse([request], kernel_ended_refusal(self._name, self._ended))
@@ -325,7 +324,7 @@ class LocalEnd:
 
     def _say_missed(self, request: Request) -> None:
         """The first cell after somebody came back says what came meanwhile."""
-        if self._missed.count and self._sockets_now.iopub.subscribers and not request.message.content.get("silent"):
+        if self._missed.count and self._sockets_now.iopub.subscribers:
             text = missed_text(self._directory.name[:8], self._missed.take())
             self.publish(self.composer.stream(text, request.message, "stderr"))
 

@@ -138,6 +138,7 @@ class Publisher:
                 # It works without: after a kill, that subscriber is not known.
                 log.warning("no position is kept for %r: %s", subscriber, error.strerror)
         subscriber.place(slot, self._last)
+        self._share(subscriber.pid)
 
     def closed(self, connection: Connection) -> None:
         assert isinstance(connection, SubscriberConnection)
@@ -147,11 +148,16 @@ class Publisher:
             return
         if self._positions is not None:
             self._positions.release(connection.slot)
+        self._share(connection.pid)
         self._check_drained()
         self.on_gone(connection)
 
     def taken(self, subscriber: SubscriberConnection) -> None:
         """It was given a chance to take something."""
+        if subscriber.shared:
+            for other in self._siblings(subscriber):
+                if other.waiting and not other.blocked:
+                    self.flush_soon(other)
         if subscriber.stalled and subscriber.waiting < self.limits.low:
             subscriber.stalled = False
             log.warning("%r takes messages again; it missed %d", subscriber, subscriber.missed)
@@ -176,6 +182,37 @@ class Publisher:
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
+
+    def turn_of(self, subscriber: SubscriberConnection) -> bool:
+        """Connections of one process go forward together: after a kill they cannot be told apart, and all go on from the
+        position of the last of them (`positions`), so that nothing comes twice only if they stand at the same message."""
+        if not subscriber.shared:
+            return True
+        position = subscriber.position
+        turn = True
+        for other in self._siblings(subscriber):
+            if other.position < position:
+                turn = False
+                if not other.blocked:
+                    self.flush_soon(other)
+        return turn
+
+    def _siblings(self, subscriber: SubscriberConnection) -> list[SubscriberConnection]:
+        if not subscriber.pid:
+            return []  # by TCP: nobody knows whose it is
+        return [
+            other
+            for other in self._open
+            if other is not subscriber and other.pid == subscriber.pid and other.placed and not other.stalled
+        ]
+
+    def _share(self, pid: int) -> None:
+        """The number of that process's connections has changed."""
+        same = [each for each in self._open if pid and each.pid == pid and each.placed]
+        for each in same:
+            each.shared = len(same) > 1
+            if not each.blocked:
+                self.flush_soon(each)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -203,6 +240,7 @@ class Publisher:
             silent = now - subscriber.last_taken >= limit.stall
             if silent and subscriber.waiting >= limit.low and not subscriber.stalled:
                 subscriber.stalled = True
+                self._share(subscriber.pid)
                 log.warning("%r has taken nothing for %.0f s: it is not waited for", subscriber, limit.stall)
         self._check_drained()
         if self.full:

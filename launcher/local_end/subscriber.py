@@ -14,6 +14,8 @@ from .connections import Connection, Owner, State
 from .positions import STAGING, TABLE, Slot, Staging, anonymous_slot
 
 BATCH = 32 << 10
+# Where a process has several connections, so little is written to one before the others have it too.
+SHARED_BATCH = 4 << 10
 _BURST = 1 << 20
 _SEND_BUFFER = 1 << 18
 
@@ -34,6 +36,9 @@ class SubscriberOwner(Owner, Protocol):
 
     staging: Staging
 
+    def turn_of(self, subscriber: SubscriberConnection) -> bool:
+        """Whether it may write: the other connections of its process have all that it has."""
+
     def flush_soon(self, subscriber: SubscriberConnection) -> None:
         """It has more to write; others first."""
 
@@ -52,6 +57,8 @@ class SubscriberConnection(Connection):
         self.placed = False
         self.floor = 0
         """messages numbered up to here it has from before"""
+        self.shared = False
+        """its process has other connections to this kernel"""
         self.last_taken = loop.time()
         self._slot: Slot = anonymous_slot()
         self._slot.take((0, 0), 0, sock.fileno())
@@ -110,7 +117,7 @@ class SubscriberConnection(Connection):
     def flush(self) -> None:
         written = 0
         try:
-            while self._entries and self.state is not State.CLOSED:
+            while self._entries and self.state is not State.CLOSED and self.publisher.turn_of(self):
                 if written >= _BURST:
                     self.publisher.flush_soon(self)  # others have their turn
                     break
@@ -135,12 +142,13 @@ class SubscriberConnection(Connection):
         ends: list[int] = []
         size = 0
         ended = 0
+        batch = SHARED_BATCH if self.shared else BATCH
         index, offset = self._index, self._offset
         for entry in islice(self._entries, TABLE):
             for view in islice(entry.buffers, index, None):
                 piece = view[offset:] if offset else view
                 offset = 0
-                if size and size + piece.nbytes > BATCH:
+                if size and size + piece.nbytes > batch:
                     break
                 pieces.append(piece[:STAGING])
                 size += pieces[-1].nbytes

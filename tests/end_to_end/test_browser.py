@@ -21,6 +21,7 @@ from ..sites.notebook_server import NotebookServer
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
 NAME = "here · Python"
+CELL = ".jp-Notebook .jp-CodeCell"
 OUTPUT = ".jp-Notebook .jp-OutputArea-output"
 CARD = f'.jp-LauncherCard[data-category="Notebook"][title="{NAME}"]'
 
@@ -29,11 +30,15 @@ CARD = f'.jp-LauncherCard[data-category="Notebook"][title="{NAME}"]'
 def server(engine: Engine, home: Path) -> Iterator[NotebookServer]:
     """With the menu entry as `farkernel install` makes it."""
     engine.target("here", kernel="python3", keep="1m")
-    subprocess.run([sys.executable, "-m", "farkernel", "install", "here"], check=True, timeout=60, stdout=subprocess.PIPE)
+    subprocess.run(
+        [sys.executable, "-m", "farkernel", "install", "here"], check=True, timeout=60, stdout=subprocess.PIPE
+    )
     # JupyterLab would ask whether it may fetch news, in a box over the page.
     settings = Path(os.environ["JUPYTER_CONFIG_DIR"]) / "lab/user-settings/@jupyterlab/apputils-extension"
     settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    (settings / "notification.jupyterlab-settings").write_text(
+        '{"fetchNews": "false", "checkForUpdates": false}'
+    )
     with NotebookServer(home) as server:
         yield server
 
@@ -66,16 +71,31 @@ class Shoot:
 
 def run_cell(browser: Browser, code: str) -> None:
     """Into the last cell, with the keys that everybody uses."""
-    cells = browser.evaluate("document.querySelectorAll('.jp-Notebook .jp-CodeCell').length")
-    browser.click(".jp-Notebook .jp-CodeCell:last-child .cm-content, .jp-Notebook .jp-mod-active .cm-content")
-    browser.type(code)
+    cells = browser.evaluate(f"document.querySelectorAll('{CELL}').length")
+    wait_until(lambda: type_into_last_cell(browser, code), f"the page to take what was typed: {code}")
     browser.press("Enter", SHIFT)
-    browser.wait(f"document.querySelectorAll('.jp-Notebook .jp-CodeCell').length > {cells}")
+    browser.wait(f"document.querySelectorAll('{CELL}').length > {cells}")
+
+
+def type_into_last_cell(browser: Browser, code: str) -> bool:
+    """Whether it is there now; a page that is still being put together takes the focus away from who types."""
+    browser.click(f"{CELL}:last-child .cm-content")
+    browser.type(code)
+    return code in browser.texts(f"{CELL}:last-child .cm-content")
+
+
+def wait_for_kernel(server: NotebookServer) -> None:
+    """JupyterLab asks for a card's kernel twice and shuts one down at once; a cell run meanwhile is lost to it."""
+
+    def connected() -> bool:
+        kernels = server.rest("GET", "api/kernels")
+        return [kernel["connections"] for kernel in kernels] == [1]
+
+    wait_until(connected, "the page to be connected to one kernel")
 
 
 def work_in_a_notebook(browser: Browser, shoot: Shoot, restart: str) -> None:
     """A cell, an interrupt, a restart; the same page in both applications."""
-    browser.wait("document.querySelector('.jp-Notebook .jp-CodeCell .cm-content') !== null")
     run_cell(browser, "x = 6 * 7; print('x is', x)")
     browser.wait_text(OUTPUT, "x is 42")
     shoot("ran")
@@ -104,14 +124,58 @@ def shut_down(browser: Browser) -> None:
 
 def test_jupyterlab(engine: Engine, server: NotebookServer, browser: Browser, shoot: Shoot) -> None:
     browser.go(server.url("lab"))
-    logo = browser.wait(f"document.querySelector('{CARD} img')?.complete && document.querySelector('{CARD} img').src")
+    logo = browser.wait(
+        f"document.querySelector('{CARD} img')?.complete && document.querySelector('{CARD} img').src"
+    )
     assert "/kernelspecs/here/logo-" in logo
     assert browser.evaluate(f"document.querySelector('{CARD} img').naturalWidth") >= 32
     shoot("launcher")
     browser.click(CARD)
+    wait_for_kernel(server)
     work_in_a_notebook(browser, shoot, '[data-command="notebook:restart-kernel"]')
     assert len(engine.far_processes()) == 1
     shut_down(browser)
     wait_until(lambda: not engine.far_processes(), "the kernel to end")
-    (row,) = engine.kernels()
-    assert row["reason"]["kind"] == "stopped"
+    wait_until(lambda: all(row["reason"] for row in engine.kernels()), "the reasons to be known")
+    assert {row["reason"]["kind"] for row in engine.kernels()} == {"stopped"}
+
+
+def test_notebook(engine: Engine, server: NotebookServer, browser: Browser, shoot: Shoot) -> None:
+    browser.go(server.url("tree"))
+    browser.click(".jp-FileBrowser-toolbar .lm-MenuBar-item", "New")
+    shoot("tree")
+    browser.click(".lm-Menu-itemLabel", NAME)
+    browser.follow()
+    wait_for_kernel(server)
+    work_in_a_notebook(browser, shoot, '[data-command="notebook:restart-kernel"]')
+    shut_down(browser)
+    wait_until(lambda: not engine.far_processes(), "the kernel to end")
+
+
+def open_a_notebook(server: NotebookServer, browser: Browser) -> None:
+    """In JupyterLab, by the card; nothing is waited for."""
+    browser.go(server.url("lab"))
+    browser.click(CARD)
+
+
+def test_a_slow_kernel_says_what_it_waits_for(
+    engine: Engine, server: NotebookServer, browser: Browser, shoot: Shoot
+) -> None:
+    engine.target("here", kernel="python3", before="sleep 8")
+    open_a_notebook(server, browser)
+    run_cell(browser, "print('at last')")
+    browser.wait_text(OUTPUT, "here: starting (waiting since")
+    shoot("waiting")
+    browser.wait_text(OUTPUT, "at last")
+    assert [text.strip() for text in browser.texts(OUTPUT)] == ["at last"], (
+        "what was said while waiting must be gone"
+    )
+
+
+def test_a_kernel_that_ends_says_why(server: NotebookServer, browser: Browser, shoot: Shoot) -> None:
+    open_a_notebook(server, browser)
+    run_cell(browser, "import os, sys; print('its last words', file=sys.__stderr__, flush=True); os._exit(5)")
+    browser.wait_text(OUTPUT, "KernelEnded: here: ")
+    shoot("ended")
+    browser.wait_text(OUTPUT, "status 5")
+    browser.wait_text(OUTPUT, "its last words")

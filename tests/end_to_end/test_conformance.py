@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 from typing import Any
 
-import jupyter_kernel_test
+import jupyter_kernel_test  # type: ignore[import-untyped]
 import pytest
 
 from ..sites.engine import Engine
@@ -23,7 +23,11 @@ IPYKERNEL: dict[str, Any] = {
     "code_execute_result": [
         {"code": "6 * 7", "result": "42"},
         {"code": "'a' + 'b'", "result": "'ab'"},
-        {"code": "from IPython.display import HTML; HTML('<i>x</i>')", "mime": "text/html", "result": "<i>x</i>"},
+        {
+            "code": "from IPython.display import HTML; HTML('<i>x</i>')",
+            "mime": "text/html",
+            "result": "<i>x</i>",
+        },
     ],
     "code_display_data": [
         {"code": "from IPython.display import HTML, display; display(HTML('<b>b</b>'))", "mime": "text/html"},
@@ -53,38 +57,19 @@ def results(kernel: str) -> dict[str, str]:
         type("Welcome", (jupyter_kernel_test.IopubWelcomeTests,), {"kernel_name": kernel, **WELCOME}),
     ]
     load = unittest.defaultTestLoader.loadTestsFromTestCase
-    outcome = Recorder()
-    unittest.TestSuite(load(suite) for suite in suites).run(outcome)
-    return outcome.ends
+    tests = [test for suite in suites for test in load(suite)]
+    ends = {name_of(test): "passed" for test in tests}
+    outcome = unittest.TestResult()
+    unittest.TestSuite(tests).run(outcome)
+    for end in ("failures", "errors", "skipped"):
+        for test, why in getattr(outcome, end):  # subtests are listed by names of their own
+            ends[name_of(test)] = end
+            print(kernel, name_of(test), why)
+    return ends
 
 
-class Recorder(unittest.TestResult):
-    """Keeps by name how each test ended; a failed subtest is a failure of its own.  Why is printed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ends: dict[str, str] = {}
-
-    def addSuccess(self, test: unittest.TestCase) -> None:
-        self._note(test, "passed", "")
-
-    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
-        self._note(test, "failed", err[1])
-
-    def addError(self, test: unittest.TestCase, err: Any) -> None:
-        self._note(test, "error", repr(err[1]))
-
-    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
-        self._note(test, "skipped", reason)
-
-    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any) -> None:
-        if err is not None:
-            self._note(subtest, "failed", err[1])
-
-    def _note(self, test: unittest.TestCase, end: str, why: object) -> None:
-        name = test.id().rpartition(f"{__name__}.")[2]
-        self.ends[name] = end
-        print(f"{name}: {end} {why}")
+def name_of(test: unittest.TestCase) -> str:
+    return test.id().rpartition(f"{__name__}.")[2]
 
 
 def test_the_menu_entry_passes_what_the_local_kernel_passes(engine: Engine) -> None:

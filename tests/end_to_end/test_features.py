@@ -33,7 +33,9 @@ def client(manager: KernelManager) -> Iterator[BlockingKernelClient]:
         yield client
 
 
-def send(client: BlockingKernelClient, channel: str, msg_type: str, content: dict[str, Any], **more: Any) -> str:
+def send(
+    client: BlockingKernelClient, channel: str, msg_type: str, content: dict[str, Any], **more: Any
+) -> str:
     """One request of any kind; returns its id.  `subshell_id` goes into the header, `buffers` behind it."""
     buffers = more.pop("buffers", None)
     message = client.session.msg(msg_type, content)
@@ -115,7 +117,9 @@ def test_debugger(client: BlockingKernelClient) -> None:
     frame = debug("stackTrace", threadId=thread)["stackFrames"][0]
     assert (frame["name"], frame["line"]) == ("double", 3)
     scope = debug("scopes", frameId=frame["id"])["scopes"][0]["variablesReference"]
-    found = {each["name"]: each["value"] for each in debug("variables", variablesReference=scope)["variables"]}
+    found = {
+        each["name"]: each["value"] for each in debug("variables", variablesReference=scope)["variables"]
+    }
     assert (found["number"], found["answer"]) == ("21", "42")
     debug("continue", threadId=thread)
     assert collect(client, cell).text == "42\n"
@@ -170,10 +174,17 @@ get_ipython().kernel.comm_manager.register_target("reverse", opened)
 def test_a_subshell_answers_while_the_main_shell_is_busy(client: BlockingKernelClient) -> None:
     subshell = ask(client, "control", "create_subshell_request", {})["subshell_id"]
     assert ask(client, "control", "list_subshell_request", {})["subshell_id"] == [subshell]
-    busy = client.execute("import threading\ngo = threading.Event()\nprint('busy', flush=True)\nprint(go.wait(60))")
+    busy = client.execute(
+        "import threading\ngo = threading.Event()\nprint('busy', flush=True)\nprint(go.wait(60))"
+    )
     assert published(client, "stream")["content"]["text"] == "busy\n"
 
-    content = {"code": "print('beside'); go.set()", "silent": False, "store_history": False, "allow_stdin": False}
+    content = {
+        "code": "print('beside'); go.set()",
+        "silent": False,
+        "store_history": False,
+        "allow_stdin": False,
+    }
     beside = send(client, "shell", "execute_request", content, subshell_id=subshell)
     assert collect_both(client, {busy, beside}) == {beside: "beside\n", busy: "True\n"}
     replies = answers(client, "shell", {busy, beside})

@@ -33,8 +33,8 @@ FLAGS = (
     "--remote-debugging-port=0",
     "--remote-allow-origins=*",
 )
-# Names of keys as the protocol wants them: key, code, virtual key code, text.
-KEYS = {"Enter": ("Enter", "Enter", 13, "\r"), "Escape": ("Escape", "Escape", 27, "")}
+# Virtual key codes, and what the keys write.
+KEYS = {"Enter": (13, "\r"), "Escape": (27, "")}
 SHIFT = 8
 
 
@@ -57,8 +57,11 @@ class Browser:
             # A session of its own: whatever it starts is in it, and can be found when it has ended.
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
-            self._socket = websocket.create_connection(self._page_address(), timeout=DEADLINE)
-            self("Page.enable")
+            said = self._profile / "DevToolsActivePort"
+            self._port = wait_until(
+                lambda: self._alive() and said.exists() and said.read_text().split(), "Chromium"
+            )[0]
+            self._attach(self._pages()[0])
         except BaseException:
             self._end()
             raise
@@ -72,12 +75,15 @@ class Browser:
             pass  # it has ended already, and _end sees to the rest
         self._end()
 
-    def _page_address(self) -> str:
-        said = self._profile / "DevToolsActivePort"
-        port = wait_until(lambda: self._alive() and said.exists() and said.read_text().split(), "Chromium to listen")[0]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=DEADLINE) as answer:
+    def _pages(self) -> list[str]:
+        """Addresses of the open pages, the one that was shown last first."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/json/list", timeout=DEADLINE) as answer:
             pages = json.loads(answer.read())
-        return str(next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page"))
+        return [page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page"]
+
+    def _attach(self, page: str) -> None:
+        self._page = page
+        self._socket = websocket.create_connection(page, timeout=DEADLINE)
 
     def _alive(self) -> bool:
         assert self._process.poll() is None, self._log.read_text()
@@ -108,6 +114,12 @@ class Browser:
     def go(self, url: str) -> None:
         self("Page.navigate", url=url)
 
+    def follow(self) -> None:
+        """To the page that a click has opened; the former one stays open."""
+        new = wait_until(lambda: [page for page in self._pages() if page != self._page], "a new page")
+        self._socket.close()
+        self._attach(new[0])
+
     def evaluate(self, script: str) -> Any:
         answer = self("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
@@ -123,7 +135,9 @@ class Browser:
                 return value
             if time.monotonic() > end:
                 shown = self.evaluate("document.body.innerText")
-                raise AssertionError(f"waited {deadline:.0f} s in vain for {script}; the page shows: {shown[-2000:]}")
+                raise AssertionError(
+                    f"waited {deadline:.0f} s in vain for {script}; the page shows: {shown[-2000:]}"
+                )
             time.sleep(0.1)
 
     def texts(self, selector: str) -> list[str]:
@@ -158,8 +172,8 @@ class Browser:
         self("Input.insertText", text=text)
 
     def press(self, name: str, modifiers: int = 0) -> None:
-        key, code, number, text = KEYS.get(name, (name, f"Key{name.upper()}", ord(name.upper()), name))
-        common = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": modifiers}
+        number, text = KEYS[name]
+        common = {"key": name, "code": name, "windowsVirtualKeyCode": number, "modifiers": modifiers}
         self("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         self("Input.dispatchKeyEvent", type="keyUp", **common)
 

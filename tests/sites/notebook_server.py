@@ -42,6 +42,7 @@ class NotebookServer:
                     "jupyter_server",
                     f"--ServerApp.port={self._port}",
                     "--ServerApp.port_retries=0",
+                    "--ZMQChannelsWebsocketConnection.limit_rate=False",  # it drops what comes too fast
                     f"--IdentityProvider.token={self._token}",
                     f"--ServerApp.root_dir={self._root}",
                     "--ServerApp.open_browser=False",
@@ -114,12 +115,14 @@ class Session:
             f"ws://127.0.0.1:{port}/api/kernels/{kernel}/channels?session_id={self._session}&token={token}",
             timeout=DEADLINE,
         )
-        self._early: list[dict[str, Any]] = []
+        self.early: list[dict[str, Any]] = []  # what was read while something else was waited for
 
     def close(self) -> None:
         self._socket.close()
 
-    def send(self, channel: str, msg_type: str, content: dict[str, Any]) -> str:
+    def send(
+        self, channel: str, msg_type: str, content: dict[str, Any], metadata: dict[str, Any] | None = None
+    ) -> str:
         msg_id = uuid.uuid4().hex
         header = {
             "msg_id": msg_id,
@@ -129,7 +132,7 @@ class Session:
             "version": "5.4",
             "date": "2026-01-01T00:00:00Z",
         }
-        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": channel}
+        message = {"header": header, "parent_header": {}, "metadata": metadata or {}, "content": content, "channel": channel}
         self._socket.send(json.dumps({**message, "buffers": []}))
         return msg_id
 
@@ -146,14 +149,14 @@ class Session:
         """Wait for the kernel's question, and answer it."""
         end = time.monotonic() + deadline
         while (message := self.receive(max(0.1, end - time.monotonic())))["msg_type"] != "input_request":
-            self._early.append(message)
+            self.early.append(message)
         self.send("stdin", "input_reply", {"value": value})
 
     def collect(self, msg_id: str, deadline: float = DEADLINE) -> Outcome:
         outcome = Outcome()
         end = time.monotonic() + deadline
         while "idle" not in outcome.states or not outcome.reply:
-            message = self._early.pop(0) if self._early else self.receive(max(0.1, end - time.monotonic()))
+            message = self.early.pop(0) if self.early else self.receive(max(0.1, end - time.monotonic()))
             if message["parent_header"].get("msg_id") != msg_id:
                 continue
             if message["msg_type"] == "status":

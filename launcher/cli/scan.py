@@ -1,0 +1,98 @@
+"""`farkernel scan`: which kernels can be had at a target."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .. import configuration
+from . import table
+from .arguments import add_json
+from .asking import Asking
+from .output import emit, say
+
+DEADLINE = 90.0
+
+_KERNEL_OF = {"python": "ipykernel", "R": "IRkernel", "julia": "IJulia"}
+
+
+def configure_scan(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Look which kernels and environments there are at a target; nothing is started or changed there."
+    )
+    parser.add_argument("name", metavar="NAME", help="a target")
+    add_json(parser)
+
+
+def run_scan(arguments: argparse.Namespace) -> int:
+    target = configuration.load().target(arguments.name)
+    with Asking() as client:
+        found = client.request("scan", DEADLINE, target=arguments.name)
+    kernelspecs = [row for row in found.get("kernelspecs") or [] if isinstance(row, dict)]
+    environments = [row for row in found.get("environments") or [] if isinstance(row, dict)]
+    complete = bool(found.get("complete"))
+    if arguments.json:
+        emit(
+            {
+                "target": arguments.name,
+                "kernelspecs": kernelspecs,
+                "environments": environments,
+                "complete": complete,
+            }
+        )
+        return 0
+    if kernelspecs:
+        table.show(KERNELSPECS, kernelspecs)
+    if environments:
+        if kernelspecs:
+            print()
+        table.show(ENVIRONMENTS, [_cells(row) for row in environments])
+    if kernelspecs or environments:
+        print()
+    for line in advice(arguments.name, str(target.address), kernelspecs, environments):
+        say(line)
+    if not complete:
+        say(
+            "The search was cut off at its deadline: there may be more (a file system that does not answer?)."
+        )
+    return 0
+
+
+KERNELSPECS = (
+    table.Column("name", "KERNEL", shrinks=True),
+    table.Column("display_name", "NAME", shrinks=True),
+    table.Column("language", "LANGUAGE"),
+    table.Column("path", "PATH", shrinks=True),
+)
+ENVIRONMENTS = (
+    table.Column("kind", "ENVIRONMENT"),
+    table.Column("language", "LANGUAGE"),
+    table.Column("version", "VERSION"),
+    table.Column("has", "KERNEL IN IT"),
+    table.Column("path", "PATH", shrinks=True),
+)
+
+
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    package = _KERNEL_OF.get(str(row.get("language")), "")
+    return {**row, "has": package if row.get("kernel") else "no"}
+
+
+def advice(
+    name: str, address: str, kernelspecs: list[dict[str, Any]], environments: list[dict[str, Any]]
+) -> list[str]:
+    """How one of them gets into the menu."""
+    lines = []
+    if kernelspecs:
+        lines.append(f"Into the menu:   farkernel install {name} --kernel {kernelspecs[0].get('name')}")
+    ready = [row for row in environments if row.get("language") == "python" and row.get("kernel")]
+    if ready:
+        program = ready[-1].get("program")
+        lines.append(f"An environment:  farkernel add NEW-NAME {address} --python {program}")
+    if not lines:
+        lines.append(
+            "No kernel is there. With pip in any Python there: python3 -m pip install ipykernel"
+            if environments
+            else "Nothing was found there, not even a Python that could have a kernel in it."
+        )
+    return lines

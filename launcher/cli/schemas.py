@@ -1,0 +1,108 @@
+"""What `--json` gives, as JSON Schemas: a contract for programs that read it.  The tests hold the commands to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "number"}
+_WHOLE: Schema = {"type": "integer"}
+_TRUTH: Schema = {"type": "boolean"}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _list(schema: Schema) -> Schema:
+    return {"type": "array", "items": schema}
+
+
+def _object(optional: dict[str, Schema] | None = None, **required: Schema) -> Schema:
+    """More keys may come in later versions; those that are named stay."""
+    return {"type": "object", "properties": {**required, **(optional or {})}, "required": sorted(required)}
+
+
+_REASON = _or_null(
+    _object({"status": _or_null(_WHOLE), "signum": _or_null(_WHOLE), "tail": _TEXT}, kind=_TEXT, text=_TEXT)
+)
+_USAGE = _or_null(_object(memory=_NUMBER))
+_KERNEL = _object(
+    {"usage": _USAGE, "fronts": _WHOLE, "notebook": _TEXT, "created": _NUMBER, "life": _WHOLE},
+    kernel=_TEXT,
+    entry=_TEXT,
+    target=_TEXT,
+    allocation=_TEXT,
+    state={"enum": ["waiting", "starting", "live", "ended"]},
+    reason=_REASON,
+    since=_NUMBER,
+)
+_ALLOCATION = _object(allocation=_TEXT, link=_TEXT, why=_TEXT, kernels=_list(_TEXT))
+_REACH = _or_null(_object(ok=_TRUTH, what=_TEXT, advice=_TEXT))
+
+SCHEMAS: dict[str, Schema] = {
+    "add": _object(target=_TEXT, settings={"type": "object"}, file=_TEXT),
+    "list": _list(
+        _object(target=_TEXT, address=_TEXT, kernel=_or_null(_TEXT), entries=_list(_TEXT), reach=_REACH)
+    ),
+    "remove": _object(target=_TEXT, file=_TEXT, entries=_list(_TEXT)),
+    "scan": _object(
+        target=_TEXT,
+        kernelspecs=_list(_object(name=_TEXT, display_name=_TEXT, language=_TEXT, path=_TEXT)),
+        environments=_list(
+            _object(kind=_TEXT, language=_TEXT, version=_TEXT, path=_TEXT, program=_TEXT, kernel=_TRUTH)
+        ),
+        complete=_TRUTH,
+    ),
+    "install": _object(entry=_TEXT, directory=_TEXT, spec={"type": "object"}),
+    "uninstall": _object(entry=_TEXT, directories=_list(_TEXT)),
+    "ps": _object(kernels=_list(_KERNEL), allocations=_list(_ALLOCATION)),
+    "stop": _object(kernel=_TEXT),
+    "interrupt": _object(kernel=_TEXT),
+    "logs": _object(kernel=_TEXT, log=_TEXT),
+    "output": _object(
+        kernel=_TEXT,
+        dropped=_WHOLE,
+        cells=_list(_object(msg_id=_TEXT, cell=_or_null(_TEXT), time=_NUMBER, line=_TEXT)),
+        messages=_list(
+            _object(
+                number=_WHOLE,
+                time=_NUMBER,
+                msg_type=_TEXT,
+                parent=_TEXT,
+                content={"type": "object"},
+                buffers=_WHOLE,
+            )
+        ),
+    ),
+    "output --into": _object(
+        kernel=_TEXT,
+        notebook=_TEXT,
+        written=_TRUTH,
+        cells=_WHOLE,
+        dropped=_WHOLE,
+        homeless=_list(_object(time=_NUMBER, line=_TEXT, outputs=_WHOLE)),
+    ),
+    "forward": _object(kernel=_TEXT, port=_WHOLE, host=_TEXT, local=_WHOLE),
+    "release": _object(allocation=_TEXT),
+    "doctor": _object(
+        target=_TEXT,
+        ok=_TRUTH,
+        steps=_list(
+            _object(step=_TEXT, state={"enum": ["ok", "failed", "skipped"]}, what=_TEXT, advice=_TEXT)
+        ),
+    ),
+    "keeper status": _object(
+        {
+            "pid": _WHOLE,
+            "version": _TEXT,
+            "since": _NUMBER,
+            "kernels": _WHOLE,
+            "allocations": _list(_ALLOCATION),
+        },
+        running=_TRUTH,
+    ),
+    "keeper stop": _object(stopped=_TRUTH),
+}

@@ -1,0 +1,297 @@
+"""Looking at a target without a kernel of its own: `farkernel scan`, and the steps of `doctor` beyond this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import shlex
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from ...backends import find_backend
+from ...backends.boot import PYTHONS, places_text
+from ...backends.contract import Stream
+from ..configuration import Target
+from ..errors import FarkernelError
+from .allocations import HeldAllocation
+from .kernel import Kernel
+from .server import BadRequest, ClientConnection, Handler
+
+SCAN_DEADLINE = 20.0
+_DEADLINE = 30.0
+_MOST_SAID = 256 * 1024
+
+
+class Owner(Protocol):
+    """What a visit needs of the keeper."""
+
+    def allocation_for(self, target: Target, kernel: str) -> HeldAllocation: ...
+
+
+Environment = Callable[[], Mapping[str, str]]
+Find = Callable[[str], Target]
+
+
+class NoAnswer(FarkernelError):
+    kind = "no-answer"
+
+    def __init__(self, target: str, seconds: float, why: str) -> None:
+        super().__init__(
+            f"{target} did not answer within {seconds:g} s{': ' + why if why else ''}",
+            f"See what is in the way: farkernel doctor {target}",
+        )
+
+
+class StepFailed(FarkernelError):
+    """A step of `doctor` found what is wrong."""
+
+    kind = "step"
+
+
+def handlers(
+    owner: Owner, find: Find, environment: Environment, find_kernel: Callable[[dict[str, Any]], Kernel]
+) -> dict[str, Handler]:
+    """`scan`: ``target`` → kernelspecs, environments.  `doctor`: ``target``, ``step`` → ``what``, or the error.
+
+    `connection`: ``kernel`` → its ``connection``, for a client that wants to talk to it.
+    """
+
+    async def scan(client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
+        return await look_around(owner, find(str(request.get("target"))))
+
+    async def doctor(client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
+        step = STEPS.get(str(request.get("step")))
+        if step is None:
+            raise BadRequest(f"there is no step {str(request.get('step'))[:40]!r}")
+        target = find(str(request.get("target")))
+        deadline = request.get("deadline") or _DEADLINE
+        if not isinstance(deadline, int | float):
+            raise BadRequest("deadline must be a number of seconds")
+        try:
+            async with asyncio.timeout(deadline):
+                return await step(owner, target, environment)
+        except TimeoutError:
+            raise StepFailed(f"no answer within {deadline:g} s", "Is it up, and is the network?") from None
+
+    async def connection(client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
+        kernel = find_kernel(request)
+        kernel.local.refresh_endpoints()
+        return {"connection": kernel.facts.connection, "state": kernel.facts.state}
+
+    return {"scan": scan, "doctor": doctor, "connection": connection}
+
+
+# -- with the agent ----------------------------------------------------------------------------------------
+
+
+class Visitor:
+    """A tenant of an allocation that is no kernel: holds it while something is asked."""
+
+    def __init__(self) -> None:
+        self.id = f"visit-{secrets.token_hex(4)}"
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def agent_fresh(self) -> None:
+        """Nothing is attached."""
+
+    def agent_event(self, event: dict[str, Any]) -> None:
+        """None concerns it."""
+
+    def link_changed(self, up: bool, why: str) -> None:
+        """Requests wait for the link by themselves."""
+
+    def allocation_lost(self, error: FarkernelError) -> None:
+        if not self.lost.done():
+            self.lost.set_exception(error)
+
+    def waiting(self, sentence: str) -> None:
+        """Who asked sees that it takes its time."""
+
+
+@contextlib.asynccontextmanager
+async def visit(owner: Owner, target: Target) -> AsyncIterator[Callable[..., Awaitable[dict[str, Any]]]]:
+    """Gives what asks the agent; it raises what the agent says, or why there will be no agent."""
+    visitor = Visitor()
+    held = owner.allocation_for(target, visitor.id)
+    held.enter(visitor, visitor.waiting)
+
+    async def ask(do: str, patience: float = _DEADLINE, **arguments: Any) -> dict[str, Any]:
+        asking = asyncio.ensure_future(held.agent.request(do, **arguments))
+        try:
+            waits: list[asyncio.Future[Any]] = [asking, visitor.lost]
+            await asyncio.wait(waits, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if visitor.lost.done():
+                visitor.lost.result()
+            if not asking.done():
+                raise NoAnswer(target.name, patience, held.why)
+            return asking.result()
+        finally:
+            asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError, FarkernelError):
+                await asking
+
+    try:
+        yield ask
+    finally:
+        held.leave(visitor, visitor.waiting)
+        visitor.lost.cancel()
+
+
+async def look_around(owner: Owner, target: Target) -> dict[str, Any]:
+    async with visit(owner, target) as ask:
+        found = await ask("scan", SCAN_DEADLINE + _DEADLINE, deadline=SCAN_DEADLINE)
+    return {name: found.get(name) for name in ("kernelspecs", "environments", "complete")}
+
+
+async def _agent(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
+    async with visit(owner, target) as ask:
+        kernels = (await ask("list")).get("kernels") or []
+    count = len(kernels)
+    return {"what": "it answers; " + ("no kernels" if not count else f"{count} kernel{'s' * (count > 1)}")}
+
+
+async def _kernelspec(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
+    named = {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
+    async with visit(owner, target) as ask:
+        found = await ask("look", **named, before=target.before)
+    name = found.get("display_name") or next(iter(named.values()))
+    return {"what": f"{name}, in {found['directory']}" if found.get("directory") else str(name)}
+
+
+# -- with a shell ------------------------------------------------------------------------------------------
+
+
+class Said:
+    """Collects what a command says, until its end."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self.data = (self.data + data)[:_MOST_SAID]
+
+    def writable(self) -> None:
+        """All goes out at once."""
+
+    def closed(self, said: str) -> None:
+        if not self.over.done():
+            self.over.set_result(said)
+
+
+async def run(target: Target, environment: Environment, script: str) -> tuple[str, str, str]:
+    """Run a script by the target's route; what it said after our mark, before it, and on stderr."""
+    allocation = find_backend(target.address.scheme).allocate(target, "doctor", environment)
+    route = await allocation.ready(lambda _: None)
+    said = Said()
+    mark = secrets.token_hex(16)
+    stream: Stream | None = None
+    try:
+        stream = await route.open(("/bin/sh", "-s"), said)
+        stream.write([f"echo {mark}\n{script}\nexit\n".encode()])
+        complaint = await said.over
+    finally:
+        if stream is not None:
+            stream.close()
+    before, found, after = said.data.decode("utf-8", "replace").partition(mark + "\n")
+    if not found:
+        what = complaint.splitlines()[-1] if complaint else before.strip()[-200:] or "it said nothing"
+        raise StepFailed(f"no shell runs there: {what}", "Log in by hand, and see what it says")
+    return after, before, complaint
+
+
+async def _route(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
+    allocation = find_backend(target.address.scheme).allocate(target, "doctor", environment)
+    route = await allocation.ready(lambda _: None)
+    said = Said()
+    stream = await route.open(("/bin/sh", "-c", "echo here"), said)
+    try:
+        complaint = await said.over
+    finally:
+        stream.close()
+    if not said.data:
+        raise StepFailed(complaint or "it ran nothing", "Log in by hand, and see what it says")
+    return {"what": f"{target.address} opens"}
+
+
+async def _shell(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
+    after, before, _ = await run(target, environment, 'uname -nsr; echo "${SHELL:-/bin/sh}"')
+    system, _, shell = after.strip().partition("\n")
+    what = f"{shell.strip()} on {system.strip()}"
+    if before.strip():
+        what += f"; start-up files print {len(before)} characters, which are skipped"
+    return {"what": what}
+
+
+_FIND_PYTHON = """\
+for python in {pythons}; do
+  path=$(command -v "$python" 2>/dev/null) || continue
+  "$path" -c 'import sys
+if sys.version_info < (3, 6): sys.exit(1)
+import ctypes, mmap, zlib' >/dev/null 2>&1 || {{ tried="$tried $path"; continue; }}
+  echo "found $path"
+  "$path" -c {program}
+  exit
+done
+echo "none $tried"
+"""
+_VERSION = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+_PLACE = """
+import json, os
+try:
+    place = private_directory()
+    space = os.statvfs(place)
+    print(json.dumps({"place": place, "free": space.f_bavail * space.f_frsize}))
+except PlaceError as error:
+    print(json.dumps({"what": error.what, "advice": error.advice}))
+"""
+
+
+async def _with_python(target: Target, environment: Environment, program: str) -> tuple[str, str]:
+    """The Python that the agent would run with, and what the program says in it."""
+    pythons = " ".join(map(shlex.quote, target.agent_python or PYTHONS))
+    script = _FIND_PYTHON.format(pythons=pythons, program=shlex.quote(program))
+    after, _, complaint = await run(target, environment, script)
+    first, _, rest = after.partition("\n")
+    word, _, text = first.partition(" ")
+    if word != "found":
+        tried = f" (too old or incomplete: {text.strip()})" if text.strip() else ""
+        advice = "Install one, or say where it is: agent_python in the target's configuration"
+        raise StepFailed(f"no Python 3.6 or newer is there{tried}", advice)
+    if not rest.strip():
+        raise StepFailed(f"{text} fails: {complaint[-200:]}", "Run it there by hand, and see what it says")
+    return text, rest.strip()
+
+
+async def _python(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
+    path, version = await _with_python(target, environment, _VERSION)
+    return {"what": f"{path}, version {version}"}
+
+
+async def _run_directory(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
+    _, said = await _with_python(target, environment, places_text() + _PLACE)
+    try:
+        found = json.loads(said.splitlines()[-1])
+        if "what" in found:
+            raise StepFailed(str(found["what"]), str(found["advice"]))
+        place, free = str(found["place"]), int(found["free"])
+    except (ValueError, KeyError, TypeError):
+        raise StepFailed(f"unreadable answer: {said[-200:]}", "Run that Python there by hand") from None
+    if free < 64 * 1024 * 1024:
+        advice = "Make room there, or set FARKERNEL_RUN_DIR to a directory on another local disk"
+        raise StepFailed(f"{place} has only {free / 1e6:.0f} MB free", advice)
+    return {"what": f"{place}, {free / 1e9:.1f} GB free"}
+
+
+Step = Callable[[Owner, Target, Environment], Awaitable[dict[str, Any]]]
+
+STEPS: dict[str, Step] = {
+    "route": _route,
+    "shell": _shell,
+    "python": _python,
+    "run-directory": _run_directory,
+    "agent": _agent,
+    "kernelspec": _kernelspec,
+}
