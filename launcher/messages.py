@@ -176,9 +176,13 @@ class Signer:
         if not hmac.compare_digest(self.sign(message.parts), message.signature):
             raise MessageError("its signature is wrong" if message.signature else "it is not signed")
 
-    def with_session(self, message: Message, session: str) -> Message:
+    def with_session(self, message: Message, session: str, resent: bool = False) -> Message:
         """The same message in another session, signed anew; other parts and buffers are the same objects."""
         header = {**message.header, "session": session}
+        if resent:
+            # jupyter_client refuses the same signature twice, and a notebook server whose stream meets that error
+            # reads no further: what may have been sent before must not be quite the same.
+            header["resent"] = True
         parts = [pack(header), *message.parts[1:]]
         changed = Message(message.identities, self.sign(parts), parts, message.buffers)
         changed._parsed[0] = header

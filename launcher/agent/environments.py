@@ -132,12 +132,11 @@ def prefixes(home: str) -> Iterator[Tuple[str, str]]:
     yield "/usr/local", "system"
     for pair in conda_prefixes(home):
         yield pair
-    for version in below(
-        os.path.join(os.environ.get("PYENV_ROOT") or os.path.join(home, ".pyenv"), "versions")
-    ):
-        yield version, "pyenv"
-        for one in below(os.path.join(version, "envs")):
-            yield one, "pyenv"
+    for root in (os.environ.get("PYENV_ROOT"), os.path.join(home, ".pyenv")):
+        for version in below(os.path.join(root, "versions")) if root else []:
+            yield version, "pyenv"
+            for one in below(os.path.join(version, "envs")):
+                yield one, "pyenv"
     for collection, kind in _COLLECTIONS:
         for one in below(os.path.join(home, collection)):
             yield one, kind

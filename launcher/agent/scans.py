@@ -13,7 +13,8 @@ from .problems import Problem
 from .specs import NOTHING, asked, complete_argv, complete_environment, directories, find_program, with_shell
 
 #: Kept from the beginning: the archive may be gone when an agent has run for months.
-_PROGRAM = pkgutil.get_data(__package__, "environments.py") or b""
+# By __name__, because zipimport before Python 3.10 sets __package__ only after this has run.
+_PROGRAM = pkgutil.get_data(__name__.rpartition(".")[0], "environments.py") or b""
 _BOOT = "import sys; exec(compile(sys.stdin.buffer.read(), 'environments.py', 'exec'))"
 _LARGEST = 4 << 20
 LONGEST = 60.0

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from .. import configuration
+from ..text import clean
 from . import table
 from .arguments import add_json
 from .asking import Asking
@@ -50,7 +51,7 @@ def run_scan(arguments: argparse.Namespace) -> int:
     if kernelspecs or environments:
         print()
     for line in advice(arguments.name, str(target.address), kernelspecs, environments):
-        say(line)
+        print(clean(line))  # not folded: it is there to be copied
     if not complete:
         say(
             "The search was cut off at its deadline: there may be more (a file system that does not answer?)."

@@ -176,6 +176,7 @@ class Keeper:
             "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "directory": str(self.directory),
             "log": str(self.directory / "log"),
+            "internals": [repr(each) for each in (*self.kernels.values(), *self._allocations.held.values())],
         }
 
     async def _end(self, client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:

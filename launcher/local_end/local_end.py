@@ -103,10 +103,14 @@ class LocalEnd:
         self._replies_until = 0.0
         self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
         self._own_requests: set[str] = set()
+        self._doubtful: dict[str, int] = {}
 
     def __repr__(self) -> str:
         state = "holding" if self.holding else "handed over"
-        return f"<LocalEnd {state}, {len(self._active)} requests active, {len(self._queue)} outputs queued, {self._room!r}>"
+        held = ", output held for old subscribers" if self._hold_output else ""
+        iopub = self._sockets.iopub if self._sockets is not None else "not open"
+        queued = f"{len(self._active)} requests active, {len(self._queue)} outputs queued{held}"
+        return f"<LocalEnd {state}, {queued}, {iopub!r}, {self._room!r}>"
 
     # life
 
@@ -137,6 +141,9 @@ class LocalEnd:
     def _recall(self) -> None:
         """What was open when a former keeper was killed."""
         if self._published.waiting:
+            # Of a reply it is not known whether a former keeper sent it when it was killed before writing that down.
+            self._doubtful = {name: self._positions[name] + 1 for name in ("control", "shell", "stdin")}
+            self._doubtful["iopub"] = self._published.doubtful()
             self._hold_output = True
             self._loop.call_later(_SUBSCRIBERS_DEADLINE, self._release_output)
             self._replies_until = time.monotonic() + _REPLIES_DEADLINE
@@ -362,7 +369,7 @@ class LocalEnd:
         try:
             message = Message.split(frames)
             parent_id = str(message.parent.get("msg_id", ""))
-            changed = self._signer.with_session(message, self.session)
+            changed = self._signer.with_session(message, self.session, number <= self._doubtful.get(name, 0))
         except MessageError as error:
             log.error("%s: the kernel sent on %s: %s", self._name, name, error)
             self._positions[name] = number

@@ -57,7 +57,8 @@ class Publisher:
         self._listener = Listener(loop, bound, self._connect, self.limits)
 
     def __repr__(self) -> str:
-        return f"<Publisher {self.subscribers} subscribers, at {self._last}{', full' if self.full else ''}>"
+        full = ", full" if self.full else ""
+        return f"<Publisher at {self._last}{full}, {self._open!r}>"
 
     def _connect(self, sock: socket.socket) -> SubscriberConnection:
         return SubscriberConnection(self._loop, sock, self)

@@ -70,6 +70,10 @@ class SubscriberConnection(Connection):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         super().__init__(loop, sock, owner)
 
+    def __repr__(self) -> str:
+        state = " blocked" if self.blocked else ""
+        return f"<{self.state.value}{state} pid={self.pid} at {self.position}, {self.waiting} bytes waiting>"
+
     @property
     def position(self) -> int:
         return self._slot.position

@@ -84,7 +84,7 @@ def type_into_last_cell(browser: Browser, code: str) -> bool:
     return code in browser.texts(f"{CELL}:last-child .cm-content")
 
 
-def wait_for_kernel(server: NotebookServer) -> None:
+def wait_for_kernel(server: NotebookServer, browser: Browser) -> None:
     """JupyterLab asks for a card's kernel twice and shuts one down at once; a cell run meanwhile is lost to it."""
 
     def connected() -> bool:
@@ -92,6 +92,7 @@ def wait_for_kernel(server: NotebookServer) -> None:
         return [kernel["connections"] for kernel in kernels] == [1]
 
     wait_until(connected, "the page to be connected to one kernel")
+    browser.wait_text(".jp-Toolbar-kernelName", NAME)
 
 
 def work_in_a_notebook(browser: Browser, shoot: Shoot, restart: str) -> None:
@@ -131,7 +132,7 @@ def test_jupyterlab(engine: Engine, server: NotebookServer, browser: Browser, sh
     assert browser.evaluate(f"document.querySelector('{CARD} img').naturalWidth") >= 32
     shoot("launcher")
     browser.click(CARD)
-    wait_for_kernel(server)
+    wait_for_kernel(server, browser)
     work_in_a_notebook(browser, shoot, '[data-command="notebook:restart-kernel"]')
     assert len(engine.far_processes()) == 1
     shut_down(browser)
@@ -146,7 +147,7 @@ def test_notebook(engine: Engine, server: NotebookServer, browser: Browser, shoo
     shoot("tree")
     browser.click(".lm-Menu-itemLabel", NAME)
     browser.follow()
-    wait_for_kernel(server)
+    wait_for_kernel(server, browser)
     work_in_a_notebook(browser, shoot, '[data-command="notebook:restart-kernel"]')
     shut_down(browser)
     wait_until(lambda: not engine.far_processes(), "the kernel to end")
@@ -174,6 +175,8 @@ def test_a_slow_kernel_says_what_it_waits_for(
 
 def test_a_kernel_that_ends_says_why(server: NotebookServer, browser: Browser, shoot: Shoot) -> None:
     open_a_notebook(server, browser)
+    run_cell(browser, "print('well')")
+    browser.wait_text(OUTPUT, "well")
     run_cell(browser, "import os, sys; print('its last words', file=sys.__stderr__, flush=True); os._exit(5)")
     browser.wait_text(OUTPUT, "KernelEnded: here: ")
     shoot("ended")

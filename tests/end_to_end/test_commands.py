@@ -15,9 +15,10 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
+from jupyter_client.manager import KernelManager
+
 from farkernel.kernelspecs import entries
 from farkernel.launcher.cli.schemas import SCHEMAS
-from jupyter_client.manager import KernelManager
 
 from ..sites.engine import DEADLINE, Engine, connected, run_cell, wait_until
 
@@ -137,7 +138,9 @@ def test_doctor_of_a_kernel_that_dies(engine: Engine) -> None:
         ({"python": "/nowhere/python"}, "kernelspec", "/nowhere/python was not found there"),
     ],
 )
-def test_doctor_stops_where_it_is_stuck(engine: Engine, settings: dict[str, Any], failed: str, said: str) -> None:
+def test_doctor_stops_where_it_is_stuck(
+    engine: Engine, settings: dict[str, Any], failed: str, said: str
+) -> None:
     engine.target("here", **settings)
     found = as_json("doctor", "doctor", "here", status=1)
     (step,) = [each for each in found["steps"] if each["state"] == "failed" and each["step"] != "menu entry"]

@@ -9,6 +9,7 @@ import json
 import os
 import queue
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -22,8 +23,9 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from farkernel.launcher.cli.schemas import SCHEMAS
 from jupyter_client.manager import KernelManager
+
+from farkernel.launcher.cli.schemas import SCHEMAS
 
 from ..sites.engine import DEADLINE, Engine, wait_until
 from .test_killed import kill_keeper, kill_worker
@@ -144,22 +146,28 @@ def test_large_bodies_and_many_connections(kernel: str, server: int) -> None:
 
 
 def test_each_half_ends_by_itself(kernel: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as far, forwarding(kernel, str(far.getsockname()[1])) as forward:
-        with socket.create_connection(("127.0.0.1", forward.local), DEADLINE) as near:
-            accepted, _ = far.accept()
-            with accepted:
-                accepted.settimeout(DEADLINE)
-                near.sendall(b"question")
-                near.shutdown(socket.SHUT_WR)
-                assert accepted.makefile("rb").read() == b"question"
-                accepted.sendall(b"answer")
-            assert near.makefile("rb").read() == b"answer"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        forwarding(kernel, str(listener.getsockname()[1])) as forward,
+        socket.create_connection(("127.0.0.1", forward.local), DEADLINE) as near,
+    ):
+        far, _ = listener.accept()
+        with far:
+            far.settimeout(DEADLINE)
+            near.sendall(b"question")
+            near.shutdown(socket.SHUT_WR)
+            assert far.makefile("rb").read() == b"question"
+            far.sendall(b"answer")
+        assert near.makefile("rb").read() == b"answer"
 
 
 @pytest.mark.parametrize("side", ["near", "far"])
 def test_a_cut_is_passed_on_as_a_cut(kernel: str, side: str) -> None:
     """So that half an answer does not look like a whole one."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, forwarding(kernel, str(listener.getsockname()[1])) as forward:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        forwarding(kernel, str(listener.getsockname()[1])) as forward,
+    ):
         near = socket.create_connection(("127.0.0.1", forward.local), DEADLINE)
         far, _ = listener.accept()
         far.settimeout(DEADLINE)
@@ -174,21 +182,24 @@ def test_a_cut_is_passed_on_as_a_cut(kernel: str, side: str) -> None:
 
 
 def test_who_does_not_read_holds_up_nobody_else(kernel: str, server: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with forwarding(kernel, str(listener.getsockname()[1])) as stuck, forwarding(kernel, str(server)) as forward:
-            with socket.create_connection(("127.0.0.1", stuck.local), DEADLINE) as near:
-                far, _ = listener.accept()
-                with far:
-                    far.setblocking(False)
-                    sent = 0
-                    with contextlib.suppress(BlockingIOError):
-                        while sent < 1 << 30:
-                            sent += far.send(bytes(1 << 16))
-                    assert forward.post(b"x" * 1_000_000) == b"x" * 1_000_000
-                    got = 0
-                    while got < sent:
-                        got += len(near.recv(1 << 20))
-                    assert got == sent
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        forwarding(kernel, str(listener.getsockname()[1])) as stuck,
+        forwarding(kernel, str(server)) as forward,
+        socket.create_connection(("127.0.0.1", stuck.local), DEADLINE) as near,
+    ):
+        far, _ = listener.accept()
+        with far:
+            far.setblocking(False)
+            sent = 0
+            while select.select([], [far], [], 1.0)[1]:
+                sent += far.send(bytes(1 << 16))
+                assert sent < 64 << 20  # somebody would hold all that in memory
+            assert forward.post(b"x" * 1_000_000) == b"x" * 1_000_000
+            got = 0
+            while got < sent:
+                got += len(near.recv(1 << 20))
+            assert got == sent
 
 
 def test_refused(kernel: str) -> None:
@@ -230,18 +241,21 @@ def test_to_itself(kernel: str) -> None:
 
 
 def test_a_killed_agent_cuts_connections_and_new_ones_work(engine: Engine, kernel: str, server: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with forwarding(kernel, str(listener.getsockname()[1])) as stream, forwarding(kernel, str(server)) as forward:
-            with socket.create_connection(("127.0.0.1", stream.local), DEADLINE) as near:
-                far, _ = listener.accept()
-                with far:
-                    near.sendall(b"1")
-                    far.settimeout(DEADLINE)
-                    assert far.recv(1) == b"1"
-                    kill_worker(engine)
-                    with pytest.raises(ConnectionResetError):
-                        near.recv(1)
-            assert forward.post(b"again") == b"again"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        forwarding(kernel, str(listener.getsockname()[1])) as stream,
+        forwarding(kernel, str(server)) as forward,
+    ):
+        with socket.create_connection(("127.0.0.1", stream.local), DEADLINE) as near:
+            far, _ = listener.accept()
+            with far:
+                near.sendall(b"1")
+                far.settimeout(DEADLINE)
+                assert far.recv(1) == b"1"
+                kill_worker(engine)
+                with pytest.raises(ConnectionResetError):
+                    near.recv(1)
+        assert forward.post(b"again") == b"again"
 
 
 def test_a_killed_keeper_opens_the_same_port_again(engine: Engine, kernel: str, server: int) -> None:
@@ -260,7 +274,9 @@ def test_a_killed_keeper_opens_the_same_port_again(engine: Engine, kernel: str, 
 
 def test_it_ends_with_the_kernel(engine: Engine, kernel: str, server: int, home: Path) -> None:
     with forwarding(kernel, str(server)) as forward:
-        subprocess.run([sys.executable, "-P", "-m", "farkernel", "stop", kernel], check=True, timeout=DEADLINE)
+        subprocess.run(
+            [sys.executable, "-P", "-m", "farkernel", "stop", kernel], check=True, timeout=DEADLINE
+        )
         assert forward.ended() == 1
         assert "has ended" in forward.complaints.get(timeout=DEADLINE)
     assert os.listdir(home)

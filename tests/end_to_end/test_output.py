@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import nbformat
 import pytest
+
 from farkernel.launcher.cli.schemas import SCHEMAS
 
 from ..sites.engine import DEADLINE, Engine, wait_until
@@ -43,8 +44,16 @@ def farkernel(*arguments: str, status: int = 0) -> str:
 
 def in_cell(session: Session, code: str, cell: str) -> str:
     """Execute as JupyterLab does, with the cell's id in the metadata."""
-    content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False, "stop_on_error": True}
-    return session.send("shell", "execute_request", {**content, "user_expressions": {}}, metadata={"cellId": cell})
+    content = {
+        "code": code,
+        "silent": False,
+        "store_history": True,
+        "allow_stdin": False,
+        "stop_on_error": True,
+    }
+    return session.send(
+        "shell", "execute_request", {**content, "user_expressions": {}}, metadata={"cellId": cell}
+    )
 
 
 def notebook(path: Path, cells: Sequence[tuple[str, str]]) -> bytes:
@@ -187,7 +196,9 @@ def test_a_journal_that_was_too_small_says_so(engine: Engine, home: Path) -> Non
     file = home / "a.ipynb"
     notebook(file, [("flood", "")])
     with NotebookServer(home) as server, server.session("a.ipynb", "here") as session:
-        session.collect(in_cell(session, "for n in range(60):\n    print(str(n) * 50_000, flush=True)", "flood"))
+        session.collect(
+            in_cell(session, "for n in range(60):\n    print(str(n) * 50_000, flush=True)", "flood")
+        )
         command = [sys.executable, "-P", "-m", "farkernel", "output", session.kernel, "--into", str(file)]
         ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE)
         server.rest("DELETE", f"api/sessions/{session.id}")

@@ -132,12 +132,24 @@ class Session:
             "version": "5.4",
             "date": "2026-01-01T00:00:00Z",
         }
-        message = {"header": header, "parent_header": {}, "metadata": metadata or {}, "content": content, "channel": channel}
+        message = {
+            "header": header,
+            "parent_header": {},
+            "metadata": metadata or {},
+            "content": content,
+            "channel": channel,
+        }
         self._socket.send(json.dumps({**message, "buffers": []}))
         return msg_id
 
     def execute(self, code: str, allow_stdin: bool = False) -> str:
-        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": allow_stdin, "stop_on_error": True}
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "allow_stdin": allow_stdin,
+            "stop_on_error": True,
+        }
         return self.send("shell", "execute_request", {**content, "user_expressions": {}})
 
     def receive(self, deadline: float = DEADLINE) -> dict[str, Any]:

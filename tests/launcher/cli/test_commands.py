@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,7 @@ def test_list_with_a_keeper_that_cannot_say(keeper: FakeKeeper, capsys: Captured
 
 def test_list_without_targets(capsys: Captured) -> None:
     assert main(["list"]) == 0
-    assert "farkernel add NAME" in capsys.readouterr().out
+    assert "farkernel add here local:" in capsys.readouterr().out
 
 
 # -- kernels -----------------------------------------------------------------------------------------------
@@ -219,7 +220,26 @@ def test_ps(keeper: FakeKeeper, capsys: Captured) -> None:
     assert re.search(r"abc12345 +gpu +live .* 3\.0 MiB +job-17 +a\.ipynb", out)
     assert re.search(r"abd99999 +pi +waiting .*place 3 in the queue", out)
     assert re.search(r"\nALLOCATION +LINK +KERNELS\njob-17 +up +abc12345\n", out)
-    assert keeper.wait_for("list")["all"] is False
+
+
+def test_ps_shows_for_an_hour_what_has_ended(keeper: FakeKeeper, capsys: Captured) -> None:
+    ended = [
+        {
+            "kernel": name,
+            "entry": name,
+            "state": "ended",
+            "since": time.time() - ago,
+            "reason": {"text": name},
+        }
+        for name, ago in (("minutes", 3000), ("hours", 4000))
+    ]
+    keeper.handlers["list"] = lambda _: {"kernels": ended, "allocations": []}
+    assert main(["ps"]) == 0
+    out = capsys.readouterr().out
+    assert "minutes" in out
+    assert "hours" not in out
+    assert main(["ps", "--all"]) == 0
+    assert "hours" in capsys.readouterr().out
 
 
 def test_ps_of_one_target_as_json(keeper: FakeKeeper, capsys: Captured) -> None:
