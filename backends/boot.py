@@ -23,7 +23,12 @@ _MOST_NOISE = 64 * 1024
 _LONGEST_LINE = 64 * 1024
 
 # The order in which Pythons are tried when the configuration names none: the plain names first, then newest to oldest.
-PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(15, 5, -1)), "python", "/usr/libexec/platform-python")
+PYTHONS = (
+    "python3",
+    *(f"python3.{minor}" for minor in range(15, 5, -1)),
+    "python",
+    "/usr/libexec/platform-python",
+)
 
 _SCRIPT = """\
 umask 077
@@ -62,7 +67,7 @@ class NoPython(BootError):
         found = f"only too old ones ({too_old})" if too_old else "none"
         super().__init__(
             f"no Python 3.6 or newer was found there: of {', '.join(tried)}, {found}",
-            "Install one, or say where it is: agent_python = \"/path/to/python3\" in the target's configuration",
+            'Install one, or say where it is: agent_python = "/path/to/python3" in the target\'s configuration',
             final=True,
         )
 
@@ -76,7 +81,13 @@ class Boot:
         self._archive = archive
         self._pythons = tuple(pythons) or PYTHONS
         self._nonce = secrets.token_hex(16)
-        arguments = [self._nonce, archive.sha256, str(archive.size), allocation, base64.b64encode(hello).decode()]
+        arguments = [
+            self._nonce,
+            archive.sha256,
+            str(archive.size),
+            allocation,
+            base64.b64encode(hello).decode(),
+        ]
         self.script = _SCRIPT.format(
             loader=shlex.quote(loader_text()),
             arguments=shlex.quote(" ".join(arguments)),

@@ -69,7 +69,8 @@ class Allocation(Protocol):
     """Names the agent's directory at the far end: the same allocation has the same name for every keeper."""
 
     async def ready(self, report: Callable[[str], None]) -> Route:
-        """Wait until it can run something.  ``report`` takes a sentence for people whenever the state of waiting changes.
+        """Wait until it can run something.  ``report`` takes a sentence for people whenever the state of
+        waiting changes.
 
         Raises `AllocationError` or `RouteError`.  May be called again after it was lost and found.
         """
@@ -84,7 +85,9 @@ class Backend(Protocol):
     def key(self, target: Target, kernel: str) -> str:
         """Kernels whose keys are equal share one allocation (and so one link and one agent)."""
 
-    def allocate(self, target: Target, kernel: str, environment: Callable[[], Mapping[str, str]]) -> Allocation:
+    def allocate(
+        self, target: Target, kernel: str, environment: Callable[[], Mapping[str, str]]
+    ) -> Allocation:
         """The allocation of that key.  Acts only when `Allocation.ready` is awaited.
 
         ``environment`` gives what the newest client lent us (SSH_AUTH_SOCK and the like), as it is at that moment.

@@ -20,7 +20,9 @@ _STDERR_KEPT = 4096
 
 
 class ProcessStream:
-    """The pipes of a process on this machine.  Closing them is all that ends it: whoever holds the other ends sees EOF."""
+    """The pipes of a process on this machine.  Closing them is all that ends it: whoever holds the
+    other ends sees EOF.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], receiver: Receiver) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
@@ -36,7 +38,9 @@ class ProcessStream:
         for pipe in (self._stdin, self._stdout, self._stderr):
             os.set_blocking(pipe.fileno(), False)
         for pipe in (self._stdin, self._stdout):
-            with contextlib.suppress(OSError):  # the user's share of pipe memory may be used up: smaller is only slower
+            with contextlib.suppress(
+                OSError
+            ):  # the user's share of pipe memory may be used up: smaller is only slower
                 fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         self._loop.add_reader(self._stdout.fileno(), self._read)
         self._loop.add_reader(self._stderr.fileno(), self._read_stderr)
@@ -136,7 +140,9 @@ class ProcessStream:
         for _ in range(50):
             if self._process.poll() is not None:
                 return
-            await asyncio.sleep(0.1)  # no event can be had for a child without taking over SIGCHLD for the whole process
+            await asyncio.sleep(
+                0.1
+            )  # no event can be had for a child without taking over SIGCHLD for the whole process
         self._process.kill()
         self._process.wait()
 
@@ -161,7 +167,8 @@ class LocalRoute:
             )
         except OSError as error:
             raise RouteError(
-                f"cannot start {command[0]} on this machine: {error.strerror}", "Is the machine out of processes or memory?"
+                f"cannot start {command[0]} on this machine: {error.strerror}",
+                "Is the machine out of processes or memory?",
             ) from error
         return ProcessStream(process, receiver)
 
@@ -185,7 +192,9 @@ class LocalBackend:
     def key(self, target: Target, kernel: str) -> str:
         return "local:"
 
-    def allocate(self, target: Target, kernel: str, environment: Callable[[], Mapping[str, str]]) -> LocalAllocation:
+    def allocate(
+        self, target: Target, kernel: str, environment: Callable[[], Mapping[str, str]]
+    ) -> LocalAllocation:
         return LocalAllocation(environment)
 
 

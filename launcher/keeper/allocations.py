@@ -46,7 +46,12 @@ class HeldAllocation:
     """One allocation, its agent and its tenants.  Runs from the first tenant to `LINGER` after the last."""
 
     def __init__(
-        self, key: str, allocation: Allocation, archive: Archive, target: Target, on_over: Callable[[HeldAllocation], None]
+        self,
+        key: str,
+        allocation: Allocation,
+        archive: Archive,
+        target: Target,
+        on_over: Callable[[HeldAllocation], None],
     ) -> None:
         self.key = key
         self.tenants: dict[str, Tenant] = {}

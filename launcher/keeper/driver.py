@@ -54,14 +54,19 @@ class FarEndBroke(FarkernelError):
     kind = "link"
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the far end broke the link's rules: {why}", "See the keeper's log; the connection is opened afresh")
+        super().__init__(
+            f"the far end broke the link's rules: {why}",
+            "See the keeper's log; the connection is opened afresh",
+        )
 
 
 class LinkDriver:
     """One link and whatever connection it has at the moment.
 
-    ``on_event`` gets the link's events; ``on_state`` is told of each change with a sentence why.  `run` returns only when
-    it is cancelled, or raises what makes trying again as it is pointless: `BootError` with ``final``, `Displaced`, `FarEndBroke`
+    ``on_event`` gets the link's events; ``on_state`` is told of each change with a sentence why.  `run`
+    returns only when
+    it is cancelled, or raises what makes trying again as it is pointless: `BootError` with ``final``,
+    `Displaced`, `FarEndBroke`
     (then it may be run again with another ``link``).
     """
 
@@ -123,7 +128,12 @@ class LinkDriver:
     def pump(self) -> None:
         """Write what the link wants to say.  Called after everything that may have given it something."""
         stream = self._stream
-        if stream is None or self._greeting is not None or self._pumping or self.link.state is not LinkState.UP:
+        if (
+            stream is None
+            or self._greeting is not None
+            or self._pumping
+            or self.link.state is not LinkState.UP
+        ):
             return
         self._pumping = True
         try:

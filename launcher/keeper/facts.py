@@ -85,4 +85,9 @@ class Facts:
 def reason_from_error(error: dict[str, str]) -> dict[str, Any]:
     """The reason of a kernel that could not come up, in the shape that agents use (docs/architecture.md §4)."""
     what, advice = error.get("what", ""), error.get("advice", "")
-    return {"kind": "failed", "text": f"{what.rstrip('.')}. {advice}".strip(), "tail": "", "error": error.get("kind", "error")}
+    return {
+        "kind": "failed",
+        "text": f"{what.rstrip('.')}. {advice}".strip(),
+        "tail": "",
+        "error": error.get("kind", "error"),
+    }

@@ -51,8 +51,8 @@ class SessionLost(FarkernelError):
 class FarAgent:
     """One agent at the far end of one link.
 
-    ``on_fresh`` is called whenever the agent does not know our session (the first time, or when it was itself started again,
-    or after we were): channels must be opened and kernels attached anew.  ``on_event`` gets the agent's events.
+    ``on_fresh`` is called whenever the agent does not know our session (the first time, or when it was itself
+    started again, or after we were): channels must be opened and kernels attached anew.  ``on_event`` gets the agent's events.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class FarAgent:
     async def request(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Ask the agent; raises `RemoteError` with its words, `AgentGone` when the link was given up.
 
-        A request may be sent again with the same effect (§4), so one whose answer was lost with a session is repeated; those
-        that name channels raise `SessionLost` instead.
+        A request may be sent again with the same effect (§4), so one whose answer was lost with a session is
+        repeated; those that name channels raise `SessionLost` instead.
         """
         number = self._next_request
         self._next_request += 1

@@ -10,6 +10,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,9 @@ class Keeper:
             finally:
                 self._launching.pop(name, None)
 
-    async def _launch_one(self, client: ClientConnection, request: dict[str, Any], name: str) -> dict[str, Any]:
+    async def _launch_one(
+        self, client: ClientConnection, request: dict[str, Any], name: str
+    ) -> dict[str, Any]:
         settings = request.get("settings") or {}
         if not isinstance(settings, dict):
             raise BadRequest("settings must be an object")
@@ -213,7 +216,11 @@ class Keeper:
         target = self._target(settings, entry)
         given = request.get("connection")
         key = secrets.token_hex(32)
-        connection = dict(given) if isinstance(given, dict) and given.get("shell_port") else own_connection(self.directory, name, key)
+        connection = (
+            dict(given)
+            if isinstance(given, dict) and given.get("shell_port")
+            else own_connection(self.directory, name, key)
+        )
         facts = Facts(
             kernel=name,
             entry=entry,
@@ -259,9 +266,9 @@ class Keeper:
             return None
         for kernel in self.kernels.values():
             facts = kernel.facts
-            if facts.entry == entry and facts.notebook == notebook and not kernel.fronts and not facts.given:
-                if kernel.state is not KernelState.ENDED:
-                    return kernel
+            same = facts.entry == entry and facts.notebook == notebook and not facts.given
+            if same and not kernel.fronts and kernel.state is not KernelState.ENDED:
+                return kernel
         return None
 
     def _make(self, facts: Facts, target: Target) -> Kernel:
@@ -339,7 +346,10 @@ class Keeper:
         return {}
 
     async def _list(self, client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
-        rows = [{**kernel.facts.row(), "fronts": len(kernel.fronts), "usage": None} for kernel in self.kernels.values()]
+        rows = [
+            {**kernel.facts.row(), "fronts": len(kernel.fronts), "usage": None}
+            for kernel in self.kernels.values()
+        ]
         usage = await self._usage()
         for row in rows:
             row["usage"] = usage.get(str(row["kernel"]))
@@ -389,7 +399,10 @@ class Keeper:
             raise BadRequest("targets must be a list of names, deadline a number of seconds")
         configuration = self._load()
         found = await asyncio.gather(
-            *(reach(lambda name=name: configuration.target(name), self.environment.current, deadline) for name in names)
+            *(
+                reach(partial(configuration.target, str(name)), self.environment.current, deadline)
+                for name in names
+            )
         )
         return {"targets": dict(zip(map(str, names), found, strict=True))}
 
@@ -436,4 +449,3 @@ def exit_status(reason: dict[str, Any] | None) -> int:
     if isinstance(reason.get("status"), int):
         return int(reason["status"])
     return 1
-

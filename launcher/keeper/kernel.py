@@ -1,4 +1,6 @@
-"""One kernel in the keeper: from the launch call to its end, whatever happens to link, agent and front ends in between."""
+"""One kernel in the keeper: from the launch call to its end, whatever happens to link, agent and
+front ends in between.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,13 @@ class Kernel:
         self.target = target
         self.directory = directory
         self.local = LocalEnd(
-            self, facts.connection, facts.far_key, directory, facts.session, facts.target or facts.entry, facts.given
+            self,
+            facts.connection,
+            facts.far_key,
+            directory,
+            facts.session,
+            facts.target or facts.entry,
+            facts.given,
         )
         self.allocation: HeldAllocation | None = None
         self.fronts: set[object] = set()
@@ -98,7 +106,8 @@ class Kernel:
     def resume(self) -> None:
         """After a keeper's restart: take up what the facts say.
 
-        Unless the kernel was live, nobody knows whether the agent heard of it; asking again for the same life does no harm.
+        Unless the kernel was live, nobody knows whether the agent heard of it; asking again for the same
+        life does no harm.
         """
         if self.state is not KernelState.LIVE:
             self.begin()
@@ -108,7 +117,9 @@ class Kernel:
             self.agent_fresh()
 
     def begin_again(self, target: Target) -> None:
-        """Restart: same endpoints, another life; the former one must have ended.  ``target`` as it is configured now."""
+        """Restart: same endpoints, another life; the former one must have ended.  ``target`` as it is
+        configured now.
+        """
         self.target = target
         self.facts.life += 1
         self.facts.started = False
@@ -173,7 +184,9 @@ class Kernel:
 
     def agent_event(self, event: dict[str, Any]) -> None:
         if event.get("event") == "dropped":
-            self.local.say_dropped(str(event.get("name")), event.get("bytes"), event.get("first"), event.get("last"))
+            self.local.say_dropped(
+                str(event.get("name")), event.get("bytes"), event.get("first"), event.get("last")
+            )
         elif event.get("event") == "kernel" and event.get("life") == self.facts.life:
             self._far_state(str(event.get("state")), event.get("reason"))
 
@@ -199,11 +212,14 @@ class Kernel:
             return
         self._close_channels()
         self._channels = {
-            name: held.agent.open_channel(priority, partial(self._from_kernel, name)) for name, priority in _PRIORITIES.items()
+            name: held.agent.open_channel(priority, partial(self._from_kernel, name))
+            for name, priority in _PRIORITIES.items()
         }
         try:
             received = self.local.received()
-            answer = await held.agent.request("attach", kernel=self.id, channels=self._channels, received=received)
+            answer = await held.agent.request(
+                "attach", kernel=self.id, channels=self._channels, received=received
+            )
         except (SessionLost, AgentGone):
             return  # the next fresh session attaches again
         except FarkernelError as error:
@@ -226,7 +242,9 @@ class Kernel:
                 self._move(KernelState.LIVE)
             self.local.hand_over()
         elif state == "ended":
-            self._end(reason if isinstance(reason, dict) else {"kind": "unknown", "text": "the kernel has ended"})
+            self._end(
+                reason if isinstance(reason, dict) else {"kind": "unknown", "text": "the kernel has ended"}
+            )
 
     # messages
 
@@ -266,7 +284,9 @@ class Kernel:
     # acts
 
     async def interrupt(self) -> None:
-        """In every state: what waits is given back as interrupted, what runs gets the kernel's own kind of interrupt."""
+        """In every state: what waits is given back as interrupted, what runs gets the kernel's own
+        kind of interrupt.
+        """
         if self.state is not KernelState.LIVE:
             self.local.interrupt_held()
             return
@@ -305,7 +325,8 @@ class Kernel:
         if self._bringing is not None and not self._bringing.done():
             self._bringing.cancel()
         if held is None or not asked or not held.up:
-            # Nobody there to be asked now.  What was started is ended by the agent's own `keep`, or when it is found again.
+            # Nobody there to be asked now.  What was started is ended by the agent's own `keep`, or when it
+            # is found again.
             if held is not None and asked:
                 self._chore(self._stop_later(held), "stop later")
             self._end({"kind": self._stop_kind, "text": text, "tail": ""})
@@ -369,7 +390,11 @@ class Kernel:
         wanted = self._stop_asked
         if wanted and reason.get("kind") in ("exit", "signal", "stopped"):
             # The agent knows how it ended, we know why.
-            reason = {**reason, "kind": self._stop_kind, "text": self._stopped_because or reason.get("text", "")}
+            reason = {
+                **reason,
+                "kind": self._stop_kind,
+                "text": self._stopped_because or reason.get("text", ""),
+            }
         self.facts.reason = reason
         self._move(KernelState.ENDED)
         log.info("kernel %s has ended: %s", self.id, reason.get("text", ""))
@@ -383,7 +408,9 @@ class Kernel:
         await self._ended.wait()
 
     async def close(self, forget: bool) -> None:
-        """Give up the local end.  With ``forget`` the kernel has ended for good, and the agent may clear up after it."""
+        """Give up the local end.  With ``forget`` the kernel has ended for good, and the agent may
+        clear up after it.
+        """
         if self.gone:
             return
         self.gone = True

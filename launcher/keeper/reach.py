@@ -44,12 +44,20 @@ async def reach(
             stream = await route.open(("/bin/sh", "-c", "echo here"), listener)
             data, said = await listener.heard
     except TimeoutError:
-        return {"ok": False, "what": f"no answer within {deadline:g} s", "advice": "Is it up, and is the network?"}
+        return {
+            "ok": False,
+            "what": f"no answer within {deadline:g} s",
+            "advice": "Is it up, and is the network?",
+        }
     except FarkernelError as error:
         return {"ok": False, "what": error.what, "advice": error.advice}
     finally:
         if stream is not None:
             stream.close()
     if not data:
-        return {"ok": False, "what": said or "it ran nothing", "advice": "Log in by hand, and see what it says"}
+        return {
+            "ok": False,
+            "what": said or "it ran nothing",
+            "advice": "Log in by hand, and see what it says",
+        }
     return {"ok": True, "what": "", "advice": ""}

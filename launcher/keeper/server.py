@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any
 
 from ... import __version__
@@ -50,7 +50,7 @@ class ClientConnection:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        handlers: dict[str, Handler],
+        handlers: Mapping[str, Handler],
         lend: Callable[[dict[str, str]], None],
     ) -> None:
         self._reader = reader
@@ -95,7 +95,9 @@ class ClientConnection:
         except (ValueError, KeyError, TypeError, TimeoutError, RecursionError):
             return False
         if theirs != PROTOCOL:
-            self.event({"farkernel": PROTOCOL, "version": __version__, "error": ProtocolMismatch(theirs).as_dict()})
+            self.event(
+                {"farkernel": PROTOCOL, "version": __version__, "error": ProtocolMismatch(theirs).as_dict()}
+            )
             return False
         lent = greeting.get("environment")
         if isinstance(lent, dict):
@@ -117,7 +119,9 @@ class ClientConnection:
             number = request.get("id")
             handler = self._handlers.get(str(request.get("do")))
             if handler is None:
-                raise BadRequest(f"this keeper ({__version__}) does not know the request {str(request.get('do'))[:40]!r}")
+                raise BadRequest(
+                    f"this keeper ({__version__}) does not know the request {str(request.get('do'))[:40]!r}"
+                )
             self.event({"id": number, "ok": await handler(self, request)})
         except FarkernelError as error:
             self.event({"id": number, "error": error.as_dict()})
@@ -127,7 +131,12 @@ class ClientConnection:
             # The client must get an answer, and the log the traceback: this is a defect of ours.
             log.exception("request failed")
             what = f"the keeper failed on this request ({type(error).__name__})"
-            self.event({"id": number, "error": {"kind": "defect", "what": what, "advice": "See: farkernel keeper status"}})
+            self.event(
+                {
+                    "id": number,
+                    "error": {"kind": "defect", "what": what, "advice": "See: farkernel keeper status"},
+                }
+            )
 
 
 class Server:
@@ -136,7 +145,7 @@ class Server:
     def __init__(
         self,
         path: str,
-        handlers: dict[str, Handler],
+        handlers: Mapping[str, Handler],
         lend: Callable[[dict[str, str]], None],
         on_change: Callable[[int], None],
     ) -> None:

@@ -43,7 +43,8 @@ class BadName(FarkernelError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name[:80]!r} cannot be a kernel's id", "Use letters, digits, dots, dashes and underscores, at most 128"
+            f"{name[:80]!r} cannot be a kernel's id",
+            "Use letters, digits, dots, dashes and underscores, at most 128",
         )
 
 

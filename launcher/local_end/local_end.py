@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 # After a keeper's restart output waits for the old subscribers, but not for ever: XPUB drops what nobody subscribed to.
 _SUBSCRIBERS_DEADLINE = 3.0
 _REPLIES_DEADLINE = 5.0
-# A shutdown_request is held until the front end has said what it meant (DESIGN §4); a client that has no front end gets its way.
+# A shutdown_request is held until the front end has said what it meant (DESIGN §4); a client that has no
+# front end gets its way.
 _SHUTDOWN_PATIENCE = 3.0
 _SHOWN = frozenset({"stream", "display_data", "execute_result", "error", "update_display_data"})
 
@@ -79,7 +80,14 @@ class LocalEnd:
     """See the module; the kernel (`launcher.keeper.kernel`) drives it."""
 
     def __init__(
-        self, far: Far, connection: dict[str, Any], far_key: str, directory: Path, session: str, name: str, given: bool
+        self,
+        far: Far,
+        connection: dict[str, Any],
+        far_key: str,
+        directory: Path,
+        session: str,
+        name: str,
+        given: bool,
     ) -> None:
         self.connection = connection
         self.session = session
@@ -88,7 +96,9 @@ class LocalEnd:
         self._name = name
         self._given = given
         self._directory = directory
-        self._signer = Signer(str(connection.get("key", "")).encode(), str(connection.get("signature_scheme") or "hmac-sha256"))
+        self._signer = Signer(
+            str(connection.get("key", "")).encode(), str(connection.get("signature_scheme") or "hmac-sha256")
+        )
         self._far_signer = Signer(far_key.encode(), "hmac-sha256")
         self.composer = Composer(self._signer, session)
         self._room = WaitingRoom(self, name)
@@ -252,7 +262,10 @@ class LocalEnd:
         waiting = [request for request in self._active.values() if request.number] + held
         self._drop_shutdown(answer=True)
         if not wanted or held:
-            self._room.refuse([each for each in waiting if each.channel != "stdin"], kernel_ended_refusal(self._name, reason))
+            self._room.refuse(
+                [each for each in waiting if each.channel != "stdin"],
+                kernel_ended_refusal(self._name, reason),
+            )
         for request in waiting:
             self._done(request)
 
@@ -353,14 +366,20 @@ class LocalEnd:
 
     def _send(self, request: Request) -> None:
         try:
-            self._far.to_kernel(request.channel, request.number, self._far_signer.resign(request.message).frames())
+            self._far.to_kernel(
+                request.channel, request.number, self._far_signer.resign(request.message).frames()
+            )
         except MessageTooLarge as error:
-            self._room.refuse([request], Refusal("MessageTooLarge", error.what, [f"{error.what}. {error.advice}"]))
+            self._room.refuse(
+                [request], Refusal("MessageTooLarge", error.what, [f"{error.what}. {error.advice}"])
+            )
             self._done(request)
 
     # from the kernel
 
-    def from_kernel(self, name: str, number: int, when: float, frames: Sequence[Any], consumed: Consumed) -> None:
+    def from_kernel(
+        self, name: str, number: int, when: float, frames: Sequence[Any], consumed: Consumed
+    ) -> None:
         """One message; ``consumed`` is called when it has been handed to the system."""
         seen = self._iopub_seen if name == "iopub" else self._positions[name]
         if number <= seen:
@@ -411,7 +430,9 @@ class LocalEnd:
         frames: list[Buffer] = message.frames()
         shown = message.msg_type in _SHOWN
         # The welcome is for the agent's subscription; clients get theirs from us.
-        if message.msg_type == "iopub_welcome" or (message.msg_type == "status" and self._is_second_busy(message, parent_id)):
+        if message.msg_type == "iopub_welcome" or (
+            message.msg_type == "status" and self._is_second_busy(message, parent_id)
+        ):
             frames = []
         if self._queue or self._hold_output or self._sockets_now.iopub.full:
             self._queue.append((number, frames, shown, consumed))

@@ -260,9 +260,12 @@ class PositionFile:
         return min((slot.position for slot in (*self._waiting, *self._live)), default=None)
 
     def doubtful(self) -> int:
-        """Up to this number a message may come again to a connection that has it: where a process had several that stood
+        """Up to this number a message may come again to a connection that has it: where a process had
+        several that stood
         at different messages, all go on from the last of them.  0: no doubt."""
-        return max((slot.position for slot in self._waiting if slot.position > self._resume[slot.process]), default=0)
+        return max(
+            (slot.position for slot in self._waiting if slot.position > self._resume[slot.process]), default=0
+        )
 
     @property
     def waiting(self) -> int:

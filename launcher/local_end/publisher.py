@@ -185,8 +185,10 @@ class Publisher:
             self._loop.call_soon(self._flush)
 
     def turn_of(self, subscriber: SubscriberConnection) -> bool:
-        """Connections of one process go forward together: after a kill they cannot be told apart, and all go on from the
-        position of the last of them (`positions`), so that nothing comes twice only if they stand at the same message."""
+        """Connections of one process go forward together: after a kill they cannot be told apart, and all
+        go on from the
+        position of the last of them (`positions`), so that nothing comes twice only if they stand at the
+        same message."""
         if not subscriber.shared:
             return True
         position = subscriber.position

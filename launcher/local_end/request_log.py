@@ -106,7 +106,10 @@ class RequestLog:
 
     def _append(self, kind: int, request: Request, parts: list[bytes]) -> None:
         body = b"".join(parts)
-        entry = _ENTRY.pack(kind, CHANNELS.index(request.channel), request.serial, request.number, len(body)) + body
+        entry = (
+            _ENTRY.pack(kind, CHANNELS.index(request.channel), request.serial, request.number, len(body))
+            + body
+        )
         try:
             written = os.write(self._file, entry)
             if written < len(entry):
@@ -118,7 +121,9 @@ class RequestLog:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
             if not self._failed:
-                log.error("cannot write %s: %s; requests are not on disk until there is room", self._path, error)
+                log.error(
+                    "cannot write %s: %s; requests are not on disk until there is room", self._path, error
+                )
             self._failed = True
 
     def _rewrite(self) -> None:

@@ -143,7 +143,9 @@ class WaitingRoom:
             return
         self._questions.remove(question)
         self._status("busy", question.message)
-        self._clients.reply(question.channel, self._clients.composer.kernel_info_reply(question.message, self._info()))
+        self._clients.reply(
+            question.channel, self._clients.composer.kernel_info_reply(question.message, self._info())
+        )
         self._status("idle", question.message)
 
     def _info(self) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from farkernel.launcher.client import KeeperClient
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
+
+from farkernel.launcher.client import KeeperClient
 
 PYTHON_KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import psutil
+
 from _site import local_spec, menu_entry, site
 from farkernel.launcher.client import KeeperClient
 from report import Benchmark, Contestant, finish, limit
@@ -19,7 +20,10 @@ FAKE = Path(__file__).resolve().parents[2] / "tests" / "fakekernel.py"
 def promised(name: str, unit: str, most: float, measured: float) -> Benchmark:
     """A figure against the number that was promised."""
     table = Benchmark(name, unit, "promised at most", rounds=1)
-    table.run([Contestant("promised at most", limit(most)), Contestant("farkernel", limit(measured), at_most=1)], warm_up=0)
+    table.run(
+        [Contestant("promised at most", limit(most)), Contestant("farkernel", limit(measured), at_most=1)],
+        warm_up=0,
+    )
     return table
 
 
@@ -30,7 +34,13 @@ def main() -> None:
         client = KeeperClient()
         began = time.perf_counter()
         for _ in range(KERNELS):
-            client.request("launch", kernel=str(uuid.uuid4()), entry="far", settings={"target": "far"}, front="provisioner")
+            client.request(
+                "launch",
+                kernel=str(uuid.uuid4()),
+                entry="far",
+                settings={"target": "far"},
+                front="provisioner",
+            )
         print(f"{KERNELS} launch calls answered after {time.perf_counter() - began:.1f} s", flush=True)
         while any(row["state"] != "live" for row in client.request("list")["kernels"]):
             time.sleep(0.2)

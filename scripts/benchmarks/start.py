@@ -1,4 +1,6 @@
-"""Click to first result: a kernel of this machine through Farkernel against the same kernel started by Jupyter itself."""
+"""Click to first result: a kernel of this machine through Farkernel against the same kernel started
+by Jupyter itself.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ import subprocess
 import sys
 import time
 
-from _site import PYTHON_KERNEL, local_spec, menu_entry, site
 from jupyter_client.manager import KernelManager
+
+from _site import PYTHON_KERNEL, local_spec, menu_entry, site
 from report import Benchmark, Contestant, finish, limit
 
 
@@ -51,7 +54,9 @@ def main() -> None:
                 Contestant("farkernel", lambda: first_result("far"), at_most=1.2),
             ]
         )
-        own.run([Contestant("promised at most", limit(60)), Contestant("farkernel launch", own_time, at_most=1)])
+        own.run(
+            [Contestant("promised at most", limit(60)), Contestant("farkernel launch", own_time, at_most=1)]
+        )
     finish(start, own)
 
 

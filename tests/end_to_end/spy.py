@@ -10,7 +10,7 @@ import stat
 import sys
 
 
-def read(path, limit=1 << 20):
+def read(path: str, limit: int = 1 << 20) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read(limit)
@@ -18,7 +18,7 @@ def read(path, limit=1 << 20):
         return b""
 
 
-def walk(top, found):
+def walk(top: str, found: dict[str, list[str]]) -> None:
     """Every file and socket that can be reached below."""
     for directory, folders, files in os.walk(top):
         for name in folders + files:
@@ -38,20 +38,28 @@ def walk(top, found):
                 found["files"].append(path)
 
 
-def main():
+def main() -> None:
     run, state, *secrets = sys.argv[1:]
-    found = {"uid": os.getuid(), "sockets": [], "files": [], "processes": []}
+    found: dict[str, list[str]] = {"sockets": [], "files": [], "processes": []}
     for top in (run, state):
         walk(top, found)
         # Names that a spy can guess, also where it cannot list.
-        for guess in ("keeper", "keeper/socket", "keeper/log", "keeper/state", "agents", "agents/host", "agents/host/socket"):
+        for guess in (
+            "keeper",
+            "keeper/socket",
+            "keeper/log",
+            "keeper/state",
+            "agents",
+            "agents/host",
+            "agents/host/socket",
+        ):
             walk(os.path.join(top, guess), found)
     for pid in filter(str.isdigit, os.listdir("/proc")):
         for name in ("cmdline", "environ", "maps"):
-            data = read("/proc/%s/%s" % (pid, name))
+            data = read(f"/proc/{pid}/{name}")
             if any(secret.encode() in data for secret in secrets):
-                found["processes"].append("%s of %s" % (name, pid))
-    print(json.dumps(found))
+                found["processes"].append(f"{name} of {pid}")
+    print(json.dumps({"uid": os.getuid(), **found}))
 
 
 main()

@@ -31,7 +31,10 @@ def entry(engine: Engine) -> None:
 
 def test_jupyter_server(engine: Engine, home: Path) -> None:
     with NotebookServer(home) as server:
-        assert server.rest("GET", "api/kernelspecs")["kernelspecs"]["here"]["spec"]["display_name"] == "here (Farkernel)"
+        assert (
+            server.rest("GET", "api/kernelspecs")["kernelspecs"]["here"]["spec"]["display_name"]
+            == "here (Farkernel)"
+        )
         with server.session("a.ipynb", "here") as session:
             outcome = session.run("x = 7; print(x * 6)")
             assert outcome.text == "42\n"
@@ -50,7 +53,9 @@ def test_jupyter_server(engine: Engine, home: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_the_kernel_outlives_the_server_and_the_same_notebook_takes_it_up(engine: Engine, home: Path, end: str) -> None:
+def test_the_kernel_outlives_the_server_and_the_same_notebook_takes_it_up(
+    engine: Engine, home: Path, end: str
+) -> None:
     with NotebookServer(home) as server:
         with server.session("a.ipynb", "here") as session:
             session.run("x = 41")
@@ -68,7 +73,10 @@ def test_keep_runs_out(engine: Engine, home: Path) -> None:
         session.run("1")
         server.kill()
     wait_until(lambda: not engine.far_processes(), "keep to run out")
-    (row,) = wait_until(lambda: [row for row in engine.kernels() if row["state"] == "ended"], "the kernel to be listed as ended")
+    (row,) = wait_until(
+        lambda: [row for row in engine.kernels() if row["state"] == "ended"],
+        "the kernel to be listed as ended",
+    )
     assert row["reason"]["kind"] == "keep"
     assert "keep" in row["reason"]["text"]
 
@@ -77,7 +85,11 @@ def test_jupyter_execute(engine: Engine, home: Path) -> None:
     node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('executed')")])
     node.metadata["kernelspec"] = {"name": "here", "display_name": "here", "language": "python"}
     nbformat.write(node, home / "a.ipynb")
-    subprocess.run([sys.executable, "-m", "jupyter", "execute", "--inplace", str(home / "a.ipynb")], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-m", "jupyter", "execute", "--inplace", str(home / "a.ipynb")],
+        check=True,
+        timeout=60,
+    )
     assert nbformat.read(home / "a.ipynb", as_version=4).cells[0].outputs[0]["text"] == "executed\n"
     wait_until(lambda: not engine.far_processes(), "the kernel to end")
 
@@ -87,11 +99,8 @@ class Launched:
 
     def __init__(self, engine: Engine, path: Path, curve: bool = False) -> None:
         self.file = str(path)
-        keys = {}
-        if curve:
-            public, secret = zmq.curve_keypair()
-            keys = {"curve_publickey": public, "curve_secretkey": secret}
-        write_connection_file(self.file, key=b"a-key", **keys)
+        public, secret = zmq.curve_keypair() if curve else (None, None)
+        write_connection_file(self.file, key=b"a-key", curve_publickey=public, curve_secretkey=secret)
         spec = Path(os.environ["JUPYTER_DATA_DIR"]) / "kernels" / "here" / "kernel.json"
         argv = [part.replace("{connection_file}", self.file) for part in json.loads(spec.read_text())["argv"]]
         self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, start_new_session=True)

@@ -39,7 +39,10 @@ def test_cells_run_and_the_kernel_is_a_process_of_the_agent(engine: Engine, mana
 
 def test_one_session_for_one_life_and_every_signature_right(engine: Engine, manager: KernelManager) -> None:
     with connected(manager.connection_file) as client:
-        seen = {message["header"]["session"] for message in run_cell(client, "for i in range(5): print(i, flush=True)").outputs}
+        seen = {
+            message["header"]["session"]
+            for message in run_cell(client, "for i in range(5): print(i, flush=True)").outputs
+        }
         reply = run_cell(client, "1/0").reply  # BlockingKernelClient checks each signature
         seen.add(reply["header"]["session"])
         assert len(seen) == 1
@@ -48,7 +51,9 @@ def test_one_session_for_one_life_and_every_signature_right(engine: Engine, mana
         assert run_cell(client, "2").reply["header"]["session"] not in seen
 
 
-def test_restart_forgets_the_variables_and_keeps_the_endpoints(engine: Engine, manager: KernelManager) -> None:
+def test_restart_forgets_the_variables_and_keeps_the_endpoints(
+    engine: Engine, manager: KernelManager
+) -> None:
     before = manager.get_connection_info()
     with connected(manager.connection_file) as client:
         run_cell(client, "x = 41")

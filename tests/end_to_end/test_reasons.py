@@ -33,7 +33,9 @@ def test_a_killed_kernel(engine: Engine) -> None:
     engine.target("here", kernel="python3")
     engine.entry("here", "here")
     with started("here") as manager, connected(manager.connection_file) as client:
-        code = "import sys; print('my last words', file=sys.__stderr__, flush=True); import time; time.sleep(60)"
+        code = (
+            "import sys; print('my last words', file=sys.__stderr__, flush=True); import time; time.sleep(60)"
+        )
         message = client.execute(code)
         while client.get_iopub_msg(timeout=DEADLINE)["msg_type"] != "execute_input":
             pass

@@ -25,7 +25,13 @@ def spy(*arguments: str) -> dict[str, Any]:
     nobody = pwd.getpwnam("nobody")
     command = ["/usr/bin/env", "-i", "/usr/bin/python3", "-", *arguments]
     found = subprocess.run(
-        command, input=SPY.read_bytes(), capture_output=True, check=True, user=nobody.pw_uid, group=nobody.pw_gid, cwd="/"
+        command,
+        input=SPY.read_bytes(),
+        capture_output=True,
+        check=True,
+        user=nobody.pw_uid,
+        group=nobody.pw_gid,
+        cwd="/",
     )
     result: dict[str, Any] = json.loads(found.stdout)
     assert result["uid"] == nobody.pw_uid
@@ -59,10 +65,16 @@ def test_a_spy_gets_nothing(engine: Engine, home: Path) -> None:
             # The spy's own command line holds the secrets; nobody else's does.
             assert [each for each in found["processes"] if "cmdline" not in each] == []
             assert len(found["processes"]) <= 1
-            ours = [engine.keeper_pid(), *engine.agent_pids(), *(process.pid for process in engine.far_processes())]
+            ours = [
+                engine.keeper_pid(),
+                *engine.agent_pids(),
+                *(process.pid for process in engine.far_processes()),
+            ]
             assert len(ours) == 4
             for pid in ours:
-                assert psutil.Process(pid).net_connections("inet") == [], f"process {pid} can be reached by a port"
+                assert psutil.Process(pid).net_connections("inet") == [], (
+                    f"process {pid} can be reached by a port"
+                )
             for log in (*run.rglob("*log*"), *state.rglob("*log*")):
                 if log.is_file():
                     text = log.read_text(errors="replace")

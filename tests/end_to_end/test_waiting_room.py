@@ -35,7 +35,9 @@ def slow(engine: Engine, request: pytest.FixtureRequest) -> int:
 
 
 def notebook(path: Path) -> Path:
-    cells = [nbformat.v4.new_code_cell(code) for code in ("x = 20", "print(x + 22)", "import sys; print('done')")]
+    cells = [
+        nbformat.v4.new_code_cell(code) for code in ("x = 20", "print(x + 22)", "import sys; print('done')")
+    ]
     node = nbformat.v4.new_notebook(cells=cells)
     node.metadata["kernelspec"] = {"name": "slow", "display_name": "slow", "language": "python"}
     nbformat.write(node, path)
@@ -66,16 +68,15 @@ def test_four_front_ends_wait_and_run_on(slow: int, home: Path) -> None:
     assert console.stdin is not None
     console.stdin.write(b"print(6 * 7, 'from the console')\nexit\n")
     console.stdin.close()
-    with NotebookServer(home) as server:
-        with server.session("waiting.ipynb", "slow") as session:
-            cell = session.execute("print(input('how? '), 'thanks')", allow_stdin=True)
-            node = nbformat.read(source, as_version=4)
-            nbclient.NotebookClient(node, kernel_name="slow", timeout=slow + 60).execute()
-            assert texts(node) == ["", "42\n", "done\n"]
-            session.answer_input("well", deadline=slow + 60)
-            outcome = session.collect(cell, deadline=slow + 60)
-            assert outcome.text.endswith("well thanks\n")
-            assert outcome.reply["content"]["status"] == "ok"
+    with NotebookServer(home) as server, server.session("waiting.ipynb", "slow") as session:
+        cell = session.execute("print(input('how? '), 'thanks')", allow_stdin=True)
+        node = nbformat.read(source, as_version=4)
+        nbclient.NotebookClient(node, kernel_name="slow", timeout=slow + 60).execute()
+        assert texts(node) == ["", "42\n", "done\n"]
+        session.answer_input("well", deadline=slow + 60)
+        outcome = session.collect(cell, deadline=slow + 60)
+        assert outcome.text.endswith("well thanks\n")
+        assert outcome.reply["content"]["status"] == "ok"
     assert papermill.wait(slow + 60) == 0, papermill.stdout and papermill.stdout.read()
     assert texts(home / "out.ipynb") == ["", "42\n", "done\n"]
     assert console.stdout is not None

@@ -39,7 +39,7 @@ def collected(*messages: dict[str, Any], cells: list[dict[str, Any]] | None = No
 
 
 def notebook(*cells: tuple[str | None, str]) -> Notebook:
-    made = [
+    made: list[dict[str, Any]] = [
         {"cell_type": "code", "source": code, "outputs": [], "execution_count": None}
         | ({"id": name} if name else {})
         for name, code in cells
@@ -127,18 +127,11 @@ def test_an_output_without_its_beginning_says_so() -> None:
 
 
 def test_nonsense_of_a_kernel_is_survived() -> None:
-    for content in ({}, {"data": 3, "metadata": None, "traceback": "x", "text": None, "transient": []}):
-        for kind in (
-            "stream",
-            "error",
-            "display_data",
-            "execute_result",
-            "execute_input",
-            "clear_output",
-            "other",
-        ):
-            for execution in collected(message(kind, **content)):
-                assert all(isinstance(text_of(output), str) for output in execution.outputs)
+    nonsense: dict[str, Any] = {"data": 3, "metadata": None, "traceback": "x", "text": None, "transient": []}
+    kinds = ("stream", "error", "display_data", "execute_result", "execute_input", "clear_output", "other")
+    for kind in kinds:
+        for execution in collected(message(kind), message(kind, **nonsense)):
+            assert all(isinstance(text_of(output), str) for output in execution.outputs)
 
 
 def test_progress_bars() -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from jupyter_client.blocking.client import BlockingKernelClient
+
 from farkernel.launcher.client import KeeperClient
 from farkernel.launcher.errors import FarkernelError
-from jupyter_client.blocking.client import BlockingKernelClient
 
 FAKE_KERNEL = Path(__file__).parent.parent / "fakekernel.py"
 DEADLINE = 30.0
@@ -46,7 +47,10 @@ class Engine:
             "metadata": {
                 "debugger": True,
                 "supported_encryption": ["curve"],
-                "kernel_provisioner": {"provisioner_name": "farkernel", "config": {"target": target, **settings}},
+                "kernel_provisioner": {
+                    "provisioner_name": "farkernel",
+                    "config": {"target": target, **settings},
+                },
             },
         }
         (directory / "kernel.json").write_text(json.dumps(spec))
@@ -77,7 +81,8 @@ class Engine:
         return sorted(
             process.pid
             for process in psutil.process_iter()
-            if any(directory in part and "agents" in part for part in _command(process)) and "serve" in _command(process)
+            if any(directory in part and "agents" in part for part in _command(process))
+            and "serve" in _command(process)
         )
 
     def far_processes(self) -> list[psutil.Process]:
@@ -92,7 +97,12 @@ class Engine:
     def far_or_before(self) -> list[psutil.Process]:
         """Everything that the agent started: kernels, and the shell lines before them."""
         agents = set(self.agent_pids())
-        return [child for pid in agents for child in psutil.Process(pid).children(recursive=True) if child.pid not in agents]
+        return [
+            child
+            for pid in agents
+            for child in psutil.Process(pid).children(recursive=True)
+            if child.pid not in agents
+        ]
 
     def close(self) -> None:
         """End every kernel and the keeper, and see that the agent ends."""
@@ -159,12 +169,17 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        return "".join(each["content"].get("text", "") for each in self.outputs if each["msg_type"] == "stream")
+        return "".join(
+            each["content"].get("text", "") for each in self.outputs if each["msg_type"] == "stream"
+        )
 
     @property
     def error(self) -> str:
         return "\n".join(
-            line for each in self.outputs if each["msg_type"] == "error" for line in each["content"]["traceback"]
+            line
+            for each in self.outputs
+            if each["msg_type"] == "error"
+            for line in each["content"]["traceback"]
         )
 
 

@@ -60,6 +60,7 @@ class FarEnd:
         self.requests: list[dict[str, Any]] = []
         self.instead: bytes | None = None
         self.opened = asyncio.Event()
+        self._taken = asyncio.Event()
 
     async def route(self) -> FarEnd:
         return self
@@ -112,9 +113,16 @@ class FarEnd:
 
     def _take(self, request: dict[str, Any]) -> None:
         self.requests.append(request)
+        self._taken.set()
         answer = self.answer(request)
         if answer is not None and "id" in request:
             self.tell({"id": request["id"], **answer})
+
+    async def has_taken(self, count: int) -> None:
+        """Wait until so many requests have come."""
+        while len(self.requests) < count:
+            self._taken.clear()
+            await self._taken.wait()
 
     def tell(self, message: dict[str, Any]) -> None:
         assert self.link is not None

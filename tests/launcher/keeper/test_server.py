@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from farkernel.launcher.client_protocol import PROTOCOL
 from farkernel.launcher.errors import FarkernelError
 from farkernel.launcher.keeper.server import ClientConnection, Server
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 class Refused(FarkernelError):
@@ -35,7 +36,9 @@ async def fail(client: ClientConnection, request: dict[str, Any]) -> dict[str, A
 
 
 HANDLERS = {"echo": echo, "refuse": refuse, "fail": fail}
-GREETING = json.dumps({"farkernel": PROTOCOL, "version": "0", "environment": {"DISPLAY": ":7"}}).encode() + b"\n"
+GREETING = (
+    json.dumps({"farkernel": PROTOCOL, "version": "0", "environment": {"DISPLAY": ":7"}}).encode() + b"\n"
+)
 
 
 class Site:
@@ -71,9 +74,15 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: 
 def test_greeting_and_answers(site: Site) -> None:
     async def scenario(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert (await ask(reader, writer, GREETING))["pid"] == os.getpid()
-        assert await ask(reader, writer, b'{"id": 1, "do": "echo", "say": "x"}\n') == {"id": 1, "ok": {"said": "x"}}
+        assert await ask(reader, writer, b'{"id": 1, "do": "echo", "say": "x"}\n') == {
+            "id": 1,
+            "ok": {"said": "x"},
+        }
         refused = await ask(reader, writer, b'{"id": 2, "do": "refuse"}\n')
-        assert refused == {"id": 2, "error": {"kind": "refused", "what": "no", "advice": "Ask for something else"}}
+        assert refused == {
+            "id": 2,
+            "error": {"kind": "refused", "what": "no", "advice": "Ask for something else"},
+        }
 
     site.run(scenario)
     assert site.lent == {"DISPLAY": ":7"}
@@ -90,7 +99,9 @@ def test_greeting_and_answers(site: Site) -> None:
         (b"[" * 100_000 + b"\n", "usage", "not a request"),
     ],
 )
-def test_bad_requests_are_answered_and_the_connection_goes_on(site: Site, line: bytes, kind: str, what: str) -> None:
+def test_bad_requests_are_answered_and_the_connection_goes_on(
+    site: Site, line: bytes, kind: str, what: str
+) -> None:
     async def scenario(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await ask(reader, writer, GREETING)
         error = (await ask(reader, writer, line))["error"]
@@ -121,9 +132,9 @@ def test_clients_are_told_that_the_end_was_wanted(site: Site) -> None:
         assert json.loads(await reader.readline()) == {"event": "end"}
         assert await reader.read() == b""
         writer.close()
-        assert not os.path.exists(site.path)
 
     asyncio.run(asyncio.wait_for(whole(), 10))
+    assert not os.path.exists(site.path)
     assert site.counts[-1] == 0
 
 
@@ -145,14 +156,17 @@ def test_an_endless_line_ends_the_connection_and_not_the_keeper(site: Site) -> N
 
 @settings(max_examples=50)
 @given(garbage=st.binary(max_size=300))
-def test_garbage_never_hurts_the_next_client(tmp_path_factory: pytest.TempPathFactory, garbage: bytes) -> None:
+def test_garbage_never_hurts_the_next_client(
+    tmp_path_factory: pytest.TempPathFactory, garbage: bytes
+) -> None:
+    place = Site(tmp_path_factory.mktemp("s") / "socket")
+
     async def scenario(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(garbage + b"\n")
         writer.write_eof()
         await reader.read()
-        again, other = await asyncio.open_unix_connection(site.path)
+        again, other = await asyncio.open_unix_connection(place.path)
         assert (await ask(again, other, GREETING))["farkernel"] == PROTOCOL
         other.close()
 
-    site = Site(tmp_path_factory.mktemp("s") / "socket")
-    site.run(scenario)
+    place.run(scenario)

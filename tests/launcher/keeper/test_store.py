@@ -8,7 +8,15 @@ import stat
 from pathlib import Path
 
 import pytest
-from farkernel.launcher.keeper.store import BadName, Store, StoreError, checked_name, machine_name, write_atomically
+
+from farkernel.launcher.keeper.store import (
+    BadName,
+    Store,
+    StoreError,
+    checked_name,
+    machine_name,
+    write_atomically,
+)
 
 
 def test_facts_come_back_and_only_the_owner_can_read_them(tmp_path: Path) -> None:
@@ -28,10 +36,14 @@ def test_an_unreadable_file_hinders_no_other(tmp_path: Path, caplog: pytest.LogC
     (tmp_path / "kernels" / "list.json").write_text("[]")
     (tmp_path / "kernels" / "evil.json").write_text('{"kernel": "../../x"}')
     assert list(store.load()) == ["good"]
-    assert {"bad.json", "list.json", "evil.json"} <= {word.rpartition("/")[2].rstrip(":") for word in caplog.text.split()}
+    assert {"bad.json", "list.json", "evil.json"} <= {
+        word.rpartition("/")[2].rstrip(":") for word in caplog.text.split()
+    }
 
 
-def test_a_full_disk_leaves_the_old_content_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_content_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "facts"
     write_atomically(path, b"old")
 
@@ -39,7 +51,7 @@ def test_a_full_disk_leaves_the_old_content_and_says_what_to_do(tmp_path: Path, 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match="No space left on device.*Make room") as caught:
+    with pytest.raises(StoreError, match=r"No space left on device\. Make room") as caught:
         write_atomically(path, b"new")
     assert str(path) in caught.value.what
     assert path.read_bytes() == b"old"

@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from farkernel.launcher.local_end.request_log import RequestLog
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from farkernel.launcher.local_end.request_log import RequestLog
 
 
 def open_in(path: Path) -> list[tuple[str, list[bytes], int]]:
@@ -78,8 +79,14 @@ def test_a_full_disk_loses_no_request_of_this_life(tmp_path: Path, monkeypatch: 
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(st.sampled_from(["add", "number", "done", "reopen"]), st.binary(max_size=40)), max_size=40))
-def test_any_history_reads_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bytes]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "number", "done", "reopen"]), st.binary(max_size=40)), max_size=40
+    )
+)
+def test_any_history_reads_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bytes]]
+) -> None:
     path = tmp_path_factory.mktemp("log") / "requests"
     log = RequestLog(path)
     for step, data in steps:

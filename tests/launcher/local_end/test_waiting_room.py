@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from farkernel.launcher.local_end import waiting_room
 from farkernel.launcher.local_end.request_log import Request, RequestLog
 from farkernel.launcher.local_end.waiting_room import Question, WaitingRoom, kernel_ended_refusal
@@ -37,12 +38,15 @@ class Recorder:
 
     def types(self) -> list[str]:
         return [
-            message.msg_type + (f":{message.content['execution_state']}" if message.msg_type == "status" else "")
+            message.msg_type
+            + (f":{message.content['execution_state']}" if message.msg_type == "status" else "")
             for message in self.published
         ]
 
 
-def held(log: RequestLog, msg_type: str, content: dict[str, Any] | None = None, channel: str = "shell") -> Request:
+def held(
+    log: RequestLog, msg_type: str, content: dict[str, Any] | None = None, channel: str = "shell"
+) -> Request:
     message = CLIENT.request(msg_type, content or {}, [b"client"])
     return log.add(channel, [bytes(frame) for frame in message.frames()])
 
@@ -56,10 +60,14 @@ def test_what_is_held_comes_out_in_order_and_is_busy_once(log: RequestLog) -> No
     async def scenario() -> None:
         clients = Recorder()
         room = WaitingRoom(clients, "gpu")
-        requests = [held(log, name) for name in ("execute_request", "complete_request", "comm_msg", "execute_request")]
+        requests = [
+            held(log, name) for name in ("execute_request", "complete_request", "comm_msg", "execute_request")
+        ]
         for request in requests:
             room.hold(request)
-        assert clients.types() == ["status:busy"] * 3  # a comm_msg gets none: it has no reply that could end it
+        assert (
+            clients.types() == ["status:busy"] * 3
+        )  # a comm_msg gets none: it has no reply that could end it
         assert [request.busy_sent for request in requests] == [True, True, False, True]
         assert room.leave() == ([], requests)
         assert clients.types() == ["status:busy"] * 3  # nothing had been shown, so nothing is cleared
@@ -67,7 +75,9 @@ def test_what_is_held_comes_out_in_order_and_is_busy_once(log: RequestLog) -> No
     asyncio.run(scenario())
 
 
-def test_the_first_cell_shows_what_is_waited_for_and_is_cleared(log: RequestLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_cell_shows_what_is_waited_for_and_is_cleared(
+    log: RequestLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(waiting_room, "SILENT_FOR", 0.0)
 
     async def scenario() -> None:
@@ -96,7 +106,11 @@ def test_interrupt_gives_the_cells_back_and_keeps_the_rest(log: RequestLog) -> N
     async def scenario() -> None:
         clients = Recorder()
         room = WaitingRoom(clients, "gpu")
-        first, other, second = held(log, "execute_request"), held(log, "inspect_request"), held(log, "execute_request")
+        first, other, second = (
+            held(log, "execute_request"),
+            held(log, "inspect_request"),
+            held(log, "execute_request"),
+        )
         for request in (first, other, second):
             room.hold(request)
         assert room.interrupt() == [first, second]
@@ -114,7 +128,9 @@ def test_interrupt_gives_the_cells_back_and_keeps_the_rest(log: RequestLog) -> N
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_kernel_info_is_answered_when_the_kernel_takes_its_time(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_info_is_answered_when_the_kernel_takes_its_time(
+    known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(waiting_room, "INFO_PATIENCE", 0.01)
 
     async def scenario() -> None:
