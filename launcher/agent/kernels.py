@@ -153,10 +153,8 @@ class Kernel(Owner):
 
     def spawned(self, pid: int, start: int, output: int) -> None:
         """The guard has started it."""
-        group = procinfo.memory_group(pid)
-        self.facts.update(pid=pid, start=start, oom_kills=group.oom_kills() if group is not None else 0)
-        if group is not None:
-            self.facts.update(cgroup=group.directory, unified=group.is_unified)
+        self.facts.update(pid=pid, start=start)
+        self._note_memory_group()
         self.try_to_save()
         self.output.watch(output)
         self._tell_state()
@@ -277,6 +275,8 @@ class Kernel(Owner):
     def _look_whether_live(self) -> None:
         if self.state is State.STARTING and all(self._is_connected(name) for name in (SHELL, CONTROL, IOPUB)):
             self._move(State.LIVE)
+            # Again: the shell lines before it may have moved it into a group of its own.
+            self._note_memory_group()
             self.try_to_save()
             self._tell_state()
 
@@ -343,6 +343,12 @@ class Kernel(Owner):
         self._drain()
         tail = self.output.last_lines()
         self._ended(reasons.of_exit(wait_status, self.facts.get("wanted"), self._oom_group(), tail))
+
+    def _note_memory_group(self) -> None:
+        group = procinfo.memory_group(int(self.facts["pid"]))
+        self.facts["oom_kills"] = group.oom_kills() if group is not None else 0
+        if group is not None:
+            self.facts.update(cgroup=group.directory, unified=group.is_unified)
 
     def _oom_group(self) -> Optional[procinfo.MemoryGroup]:
         """The kernel's memory cgroup, if the system killed in it since the kernel was started."""

@@ -52,7 +52,7 @@ class FarAgent:
     """One agent at the far end of one link.
 
     ``on_fresh`` is called whenever the agent does not know our session (the first time, or when it was itself
-    started again, or after we were): channels must be opened and kernels attached anew.  ``on_event`` gets the agent's events.
+    again): channels must be opened and kernels attached anew.  ``on_event`` gets the events of the agent.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ def test_it_is_small_and_named_by_its_content(capsys: pytest.CaptureFixture[str]
     archive = build_archive()
     with capsys.disabled():
         print(f"\nthe agent's archive: {archive.size} bytes", end=" ")
-    assert archive.size == len(archive.content) < 64 * 1024
+    assert archive.size == len(archive.content) < 96 * 1024
     assert archive.sha256 == hashlib.sha256(archive.content).hexdigest()
 
 
@@ -87,7 +87,7 @@ def test_the_loader_is_one_program_of_ascii_that_fits_into_a_variable() -> None:
     compile(text, "loader", "exec")
     assert text.isascii()
     assert "from ." not in text
-    assert len(text) < 64 * 1024  # execve takes 128 KiB in one string (MAX_ARG_STRLEN)
+    assert len(text) < 96 * 1024  # execve takes 128 KiB in one string (MAX_ARG_STRLEN)
 
 
 @pytest.mark.parametrize("python", OLD_PYTHONS, ids=str)
