@@ -124,7 +124,9 @@ def memory_cgroup() -> Iterator[Path]:
     """A control group with a limit of 200 MiB, in whichever hierarchy this machine has (made as root)."""
     name = f"farkernel-test-{os.getpid()}"
     first = Path("/sys/fs/cgroup/memory")
-    place, limit = (first / name, "memory.limit_in_bytes") if first.is_dir() else (first.parent / name, "memory.max")
+    place, limit = (
+        (first / name, "memory.limit_in_bytes") if first.is_dir() else (first.parent / name, "memory.max")
+    )
     place.mkdir()
     (place / limit).write_text(str(200 << 20))
     yield place
@@ -138,7 +140,8 @@ def test_out_of_memory_is_said_with_the_figure(engine: Engine, memory_cgroup: Pa
     with started("tight") as manager, connected(manager.connection_file) as client:
         began = time.monotonic()
         outcome = run_cell(client, "hog = bytearray(400 << 20)")
-        assert time.monotonic() - began < 3 + 5  # the system takes its time to kill it; the reason follows within 3 s
+        # The system takes its time to kill it; the reason follows within 3 s.
+        assert time.monotonic() - began < 3 + 5
         assert "memory" in outcome.error
         assert "200 MiB" in outcome.error
         (row,) = engine.kernels()
