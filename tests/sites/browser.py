@@ -153,19 +153,35 @@ class Browser:
         self.wait(f"{_found(selector, text)} !== undefined", deadline)
 
     def click(self, selector: str, text: str = "") -> None:
-        """With the mouse, in the middle of the first visible match that holds the text."""
-        place = self.wait(
-            f"""(() => {{
-                const found = {_found(selector, text)};
-                if (found === undefined) return null;
-                found.scrollIntoView({{block: "center", inline: "center"}});
-                const box = found.getBoundingClientRect();
-                return {{x: box.x + box.width / 2, y: box.y + box.height / 2}};
-            }})()"""
-        )
+        """With the mouse, in the middle of the first visible match that holds the text, once it stands still."""
+        place: Any = None
+        while (last := place) is None or place != last:
+            place = self.wait(
+                f"""new Promise(done => setTimeout(() => {{
+                    const found = {_found(selector, text)};
+                    if (found === undefined) return done(null);
+                    found.scrollIntoView({{block: "center", inline: "center"}});
+                    const box = found.getBoundingClientRect();
+                    done({{x: box.x + box.width / 2, y: box.y + box.height / 2}});
+                }}, 50))"""
+            )
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
             self("Input.dispatchMouseEvent", type=kind, **place, **button)
+
+    def choose(self, menu: str, title: str, item: str) -> None:
+        """Open a menu of the page and click an item; a page that is not yet ready for the first click gets another."""
+
+        def opened() -> bool:
+            self.click(menu, title)
+            try:
+                self.wait(f"{_found('.lm-Menu-itemLabel', item)} !== undefined", deadline=2)
+            except AssertionError:
+                return False
+            return True
+
+        wait_until(opened, f"the menu {title} with {item}")
+        self.click(".lm-Menu-itemLabel", item)
 
     def type(self, text: str) -> None:
         """As if pasted: editors that indent by themselves take it as it is."""
