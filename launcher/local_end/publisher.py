@@ -17,6 +17,8 @@ from .subscriber import BATCH, Entry, SubscriberConnection
 
 log = logging.getLogger(__name__)
 
+# A connection that reads nothing holds those of its own process up no longer than this at a time.
+_SIBLING_PATIENCE = 0.1
 _MAX_TOPICS = 1024
 
 
@@ -193,11 +195,16 @@ class Publisher:
             return True
         position = subscriber.position
         turn = True
+        now = self._loop.time()
         for other in self._siblings(subscriber):
-            if other.position < position:
+            if other.position >= position:
+                continue
+            if not other.blocked:
+                self.flush_soon(other)
                 turn = False
-                if not other.blocked:
-                    self.flush_soon(other)
+            elif now - other.last_taken < _SIBLING_PATIENCE:
+                self._loop.call_later(_SIBLING_PATIENCE, self.flush_soon, subscriber)
+                turn = False
         return turn
 
     def _siblings(self, subscriber: SubscriberConnection) -> list[SubscriberConnection]:

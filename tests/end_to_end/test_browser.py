@@ -39,6 +39,9 @@ def server(engine: Engine, home: Path) -> Iterator[NotebookServer]:
     (settings / "notification.jupyterlab-settings").write_text(
         '{"fetchNews": "false", "checkForUpdates": false}'
     )
+    # Notebook opens its page while the kernel is being asked for, and asks the person which kernel to take if
+    # that takes over a second: no local kernel does, starting the keeper on a busy machine may.
+    engine.keeper_pid()
     with NotebookServer(home) as server:
         yield server
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -94,6 +95,11 @@ def test_jupyter_execute(engine: Engine, home: Path) -> None:
     wait_until(lambda: not engine.far_processes(), "the kernel to end")
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Launched:
     """The entry's argv, run as VS Code would: with a connection file that we made."""
 
@@ -104,6 +110,9 @@ class Launched:
         spec = Path(os.environ["JUPYTER_DATA_DIR"]) / "kernels" / "here" / "kernel.json"
         argv = [part.replace("{connection_file}", self.file) for part in json.loads(spec.read_text())["argv"]]
         self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, start_new_session=True)
+        # A client without a manager takes a heartbeat that is silent for a second for death.
+        port = json.loads(path.read_text())["hb_port"]
+        wait_until(lambda: listens(port), "the endpoints to be bound")
 
     def finish(self) -> str:
         assert self.process.stderr is not None
