@@ -25,6 +25,7 @@ CONNECTION = "connection.json"
 _RECONNECT = 1.0
 _LONGEST_RECONNECT = 30.0
 _SLOW_WATCH = 2.0
+_STDIN_PATIENCE = 1.0
 
 Event = Dict[str, Any]
 
@@ -87,6 +88,8 @@ class Kernel(Owner):
         self._reconnect_pause = _RECONNECT
         self._watch: Optional[Timer] = None
         self._kill: Optional[Timer] = None
+        self._stdin_wait: Optional[Timer] = None
+        self._stdin_had_time = False
         self._keep: Optional[Timer] = None
         journal = facts.get("journal")
         self.sockets = {name: KernelSocket(self, loop, log, directory, name, journal) for name in NAMES}
@@ -136,6 +139,7 @@ class Kernel(Owner):
         self.facts.update(facts)
         if self.state is State.ENDED:
             self._move(State.STARTING)
+            self._stdin_wait, self._stdin_had_time = None, False
             self._remove_old_life()
         self._end_untold = self._draining = False
         self.output.begin_life()
@@ -274,11 +278,20 @@ class Kernel(Owner):
 
     def _look_whether_live(self) -> None:
         if self.state is State.STARTING and all(self._is_connected(name) for name in (SHELL, CONTROL, IOPUB)):
+            # The kernel's ROUTER drops an input_request that comes before we are there; not every kernel opens stdin.
+            if not self._is_connected(STDIN) and not self._stdin_had_time:
+                if self._stdin_wait is None:
+                    self._stdin_wait = self._loop.later(_STDIN_PATIENCE, self._stdin_is_late)
+                return
             self._move(State.LIVE)
             # Again: the shell lines before it may have moved it into a group of its own.
             self._note_memory_group()
             self.try_to_save()
             self._tell_state()
+
+    def _stdin_is_late(self) -> None:
+        self._stdin_had_time = True
+        self._look_whether_live()
 
     def socket_received(self, name: str) -> None:
         if self.sockets[name].tape.in_memory and not self.facts.get("disk_full"):
@@ -365,7 +378,7 @@ class Kernel(Owner):
             self.try_to_save()
 
     def _ended(self, reason: Dict[str, Any]) -> None:
-        for timer in (self._reconnect, self._watch, self._kill, self._keep):
+        for timer in (self._reconnect, self._watch, self._kill, self._keep, self._stdin_wait):
             if timer is not None:
                 timer.cancel()
         self._reconnect = self._watch = self._kill = self._keep = None

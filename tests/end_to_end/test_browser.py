@@ -88,14 +88,23 @@ def type_into_last_cell(browser: Browser, code: str) -> bool:
 
 
 def wait_for_kernel(server: NotebookServer, browser: Browser) -> None:
-    """JupyterLab asks for a card's kernel twice and shuts one down at once; a cell run meanwhile is lost to it."""
+    """Until the page is connected, for a second, to one and the same kernel.
 
-    def connected() -> bool:
-        kernels = server.rest("GET", "api/kernels")
-        return len(kernels) == 1 and kernels[0]["connections"] > 0
+    JupyterLab asks for a card's kernel twice and shuts one down at once; a cell that is run meanwhile is lost
+    to it, with kernels of this machine too.
+    """
+    seen: tuple[str, float] = ("", 0.0)
+
+    def settled() -> bool:
+        nonlocal seen
+        kernels = [each["id"] for each in server.rest("GET", "api/kernels") if each["connections"]]
+        kernel = kernels[0] if len(kernels) == 1 else ""
+        if kernel != seen[0]:
+            seen = (kernel, time.monotonic())
+        return bool(kernel) and time.monotonic() - seen[1] > 1
 
     browser.wait_text(".jp-Toolbar-kernelName", NAME)
-    wait_until(connected, "the page to be connected to one kernel")
+    wait_until(settled, "the page to be connected to one kernel")
 
 
 def work_in_a_notebook(browser: Browser, shoot: Shoot, restart: str) -> None:

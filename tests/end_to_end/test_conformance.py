@@ -68,7 +68,7 @@ def results(kernel: str) -> dict[str, str]:
     return ends
 
 
-def name_of(test: unittest.TestCase) -> str:
+def name_of(test: Any) -> str:
     return test.id().rpartition(f"{__name__}.")[2]
 
 
