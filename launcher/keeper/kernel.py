@@ -310,6 +310,7 @@ class Kernel:
     def shutdown(self, restart: bool) -> None:
         """The user wants it ended: let the held shutdown_request go, so that the kernel can end by itself."""
         self._stop_asked = True
+        self._stopped_because = "it was shut down for a restart" if restart else "it was shut down on request"
         if self.state is KernelState.LIVE:
             self.local.release_shutdown()
         else:

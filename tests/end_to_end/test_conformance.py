@@ -69,7 +69,7 @@ def results(kernel: str) -> dict[str, str]:
 
 
 def name_of(test: Any) -> str:
-    return test.id().rpartition(f"{__name__}.")[2]
+    return str(test.id()).rpartition(f"{__name__}.")[2]
 
 
 def test_the_menu_entry_passes_what_the_local_kernel_passes(engine: Engine) -> None:
