@@ -246,11 +246,13 @@ class LinkDriver:
 
     def _arm(self) -> None:
         deadline = self.link.deadline()
+        if deadline is None or self._stream is None:
+            return
         if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return  # it looks again when it fires: cheaper than a new timer with every message
             self._timer.cancel()
-            self._timer = None
-        if deadline is not None and self._stream is not None:
-            self._timer = self._loop.call_at(deadline, self._tick)
+        self._timer = self._loop.call_at(deadline, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
