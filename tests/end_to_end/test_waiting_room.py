@@ -6,10 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import nbclient
 import nbformat
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
@@ -60,6 +58,10 @@ def test_four_front_ends_wait_and_run_on(slow: int, home: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+    # nbclient, as a command of its own
+    notebook(home / "executed.ipynb")
+    execute = [sys.executable, "-m", "jupyter", "execute", "--inplace", f"--timeout={slow + 60}"]
+    executed = subprocess.Popen([*execute, str(home / "executed.ipynb")])
     console = subprocess.Popen(
         [sys.executable, "-m", "jupyter_console", "--kernel", "slow", "--simple-prompt"],
         stdin=subprocess.PIPE,
@@ -71,17 +73,13 @@ def test_four_front_ends_wait_and_run_on(slow: int, home: Path) -> None:
     console.stdin.close()
     with NotebookServer(home) as server, server.session("waiting.ipynb", "slow") as session:
         cell = session.execute("print(input('how? '), 'thanks')", allow_stdin=True)
-        node = nbformat.read(source, as_version=4)
-        executor = nbclient.NotebookClient(node, kernel_name="slow", timeout=slow + 60)
-        with ThreadPoolExecutor(1) as pool:
-            executed = pool.submit(executor.execute)
-            # Reading all the while, as a page does: the server hangs up on one that answers no pings.
-            session.answer_input("well", deadline=slow + 60)
-            executed.result(slow + 60)
-        assert texts(node) == ["", "42\n", "done\n"]
+        # Reading all the while, as a page does: the server hangs up on one that answers no pings.
+        session.answer_input("well", deadline=slow + 60)
         outcome = session.collect(cell, deadline=slow + 60)
         assert outcome.text.endswith("well thanks\n")
         assert outcome.reply["content"]["status"] == "ok"
+    assert executed.wait(slow + 60) == 0
+    assert texts(home / "executed.ipynb") == ["", "42\n", "done\n"]
     assert papermill.wait(slow + 60) == 0, papermill.stdout and papermill.stdout.read()
     assert texts(home / "out.ipynb") == ["", "42\n", "done\n"]
     assert console.stdout is not None
