@@ -14,7 +14,6 @@ import signal
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo, port_names
@@ -68,7 +67,6 @@ class FarkernelProvisioner(KernelProvisionerBase):
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         kwargs.pop("extra_arguments", None)
         kwargs.pop("transport_encryption", None)
-        mark_as_active(self.parent)
         return await super().pre_launch(cmd=[], **kwargs)
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
@@ -315,12 +313,6 @@ class FarkernelProvisioner(KernelProvisionerBase):
 def wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def mark_as_active(manager: Any) -> None:
-    """jupyter_server does it once the kernel has started; until then its list of kernels would be an error (500)."""
-    if manager is not None and manager.has_trait("last_activity"):
-        manager.last_activity = datetime.now(UTC)
 
 
 def read_connection(found: object) -> KernelConnectionInfo:

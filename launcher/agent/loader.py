@@ -202,7 +202,9 @@ class Loader(object):
         while left:
             piece = os.read(0, min(left, 65536))
             if not piece:
-                raise LoaderError("cut", "the connection ended before the agent's program had come", "", False)
+                raise LoaderError(
+                    "cut", "the connection ended before the agent's program had come", "", False
+                )
             pieces.append(piece)
             left -= len(piece)
         content = b"".join(pieces)
@@ -214,7 +216,9 @@ class Loader(object):
     def not_started(self, why):
         # type: (str) -> LoaderError
         path = os.path.join(self.directory, "log")
-        return LoaderError("agent-start", "the agent did not start: %s" % why, "See %s. %s" % (path, tail(path)), False)
+        return LoaderError(
+            "agent-start", "the agent did not start: %s" % why, "See %s. %s" % (path, tail(path)), False
+        )
 
 
 def scope():

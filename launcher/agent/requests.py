@@ -376,7 +376,9 @@ class Requests(object):
 
     def _scan(self, request: Answer) -> Answer:
         number = request["answer"]
-        Scan(self._worker.loop, float(request.get("deadline") or 20), lambda found: self._answer(number, found))
+        Scan(
+            self._worker.loop, float(request.get("deadline") or 20), lambda found: self._answer(number, found)
+        )
         raise Later
 
     def _look(self, request: Answer) -> Answer:

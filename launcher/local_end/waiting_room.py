@@ -178,7 +178,7 @@ class WaitingRoom:
             self._clients.publish(composer.clear_output(self._shown_in.message, wait=True))
         since = time.strftime("%H:%M:%S", time.localtime(self._since))
         text = f"{self._name}: {self._sentence} (waiting since {since}; interrupt takes the cell back)\n"
-        self._clients.publish(composer.stream(text, cell.message, "stderr"))
+        self._clients.publish(composer.stream(text, cell.message))
         self._shown_in = cell
 
     def _stop_showing(self) -> None:

@@ -77,6 +77,7 @@ def test_the_menu_entry_passes_what_the_local_kernel_passes(engine: Engine) -> N
     engine.entry("here", "here")
     local = results("python3")
     far = results("here")
-    assert far == local
+    # A busy machine's ipykernel lets what it prints while starting go before its welcome; we never do.
+    assert far == {**local, "Welcome.test_recv_iopub_welcome_msg": "passed"}
     assert {name for name, end in far.items() if end != "passed"} <= OWN_SHORTCOMINGS
     assert len(far) >= 13

@@ -5,8 +5,6 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 from ..sites.engine import DEADLINE, Engine, collect, connected, run_cell
-from ..sites.notebook_server import NotebookServer
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
@@ -249,17 +246,3 @@ def test_ten_thousand_lines_reach_two_clients(manager: KernelManager, client: Bl
         wanted = "".join(f"line {number}\n" for number in range(10_000))
         assert collect(client, cell, deadline=60).text == wanted
         assert collect_both(other, {cell})[cell] == wanted
-
-
-def test_the_server_lists_a_kernel_that_is_being_started(engine: Engine, home: Path) -> None:
-    """JupyterLab asks for the list now and then, also while the first kernel waits for the keeper to be started."""
-    engine.target("here", kernel="python3")
-    engine.entry("here", "here")
-    with NotebookServer(home) as server, ThreadPoolExecutor(1) as pool:
-        started = pool.submit(server.rest, "POST", "api/kernels", {"name": "here"})
-        lists = []
-        while not started.done():
-            lists.append(server.rest("GET", "api/kernels"))
-        kernel = started.result(DEADLINE)["id"]
-        assert [kernel] in [[each["id"] for each in listed] for listed in lists]
-        server.rest("DELETE", f"api/kernels/{kernel}")
