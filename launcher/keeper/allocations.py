@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import platform
@@ -61,6 +62,7 @@ class HeldAllocation:
         self._on_over = on_over
         self._reporters: set[Callable[[str], None]] = set()
         self._linger: asyncio.TimerHandle | None = None
+        self._debts: set[asyncio.Task[None]] = set()
         about = {"host": platform.node(), "pid": os.getpid(), "version": __version__}
         self.agent = FarAgent(
             about,
@@ -90,7 +92,28 @@ class HeldAllocation:
         """A kernel has ended."""
         self.tenants.pop(tenant.id, None)
         self._reporters.discard(report)
-        if not self.tenants and self._linger is None:
+        self._consider_leaving()
+
+    def owe_stop(self, kernel: str) -> None:
+        """A kernel was given up while its agent could not be reached: it is stopped when that can be said again.
+
+        The debt is the allocation's, because the kernel itself is closed here at once.
+        """
+        debt = asyncio.get_running_loop().create_task(self._stop(kernel), name=f"stop {kernel}")
+        self._debts.add(debt)
+        debt.add_done_callback(self._paid)
+
+    async def _stop(self, kernel: str) -> None:
+        with contextlib.suppress(FarkernelError):
+            await self.agent.request("stop", kernel=kernel, grace=0)
+            await self.agent.request("forget", kernel=kernel)
+
+    def _paid(self, debt: asyncio.Task[None]) -> None:
+        self._debts.discard(debt)
+        self._consider_leaving()
+
+    def _consider_leaving(self) -> None:
+        if not self.tenants and not self._debts and self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(LINGER, self._task.cancel)
 
     async def close(self) -> None:

@@ -329,7 +329,7 @@ class Kernel:
             # Nobody there to be asked now.  What was started is ended by the agent's own `keep`, or when it
             # is found again.
             if held is not None and asked:
-                self._chore(self._stop_later(held), "stop later")
+                held.owe_stop(self.id)
             self._end({"kind": self._stop_kind, "text": text, "tail": ""})
             return
         self._stopped_because = text
@@ -340,10 +340,6 @@ class Kernel:
             log.warning("kernel %s: could not be stopped: %s", self.id, error)
         if self.facts.life == life:  # it may have been started again meanwhile
             self._end({"kind": self._stop_kind, "text": text, "tail": ""})
-
-    async def _stop_later(self, held: HeldAllocation) -> None:
-        with contextlib.suppress(FarkernelError):
-            await held.agent.request("stop", kernel=self.id, grace=0)
 
     async def read_log(self, size: int) -> str:
         """The end of what it wrote on stdout and stderr: all of it from the agent, or what is known here."""
