@@ -8,6 +8,7 @@ bytes (`launcher.keeper.driver` does).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..launcher.configuration import Target
@@ -17,15 +18,61 @@ Buffer = bytes | bytearray | memoryview
 
 
 class RouteError(FarkernelError):
-    """The command could not be started at the far end."""
+    """The command could not be started at the far end.
+
+    ``needs_user``: trying again by itself would not help (a refused login, an unknown host key), and may harm
+    (accounts are locked after some failures); somebody must do what ``advice`` says first.
+    """
 
     kind = "route"
+
+    def __init__(self, what: str, advice: str, needs_user: bool = False) -> None:
+        super().__init__(what, advice)
+        self.needs_user = needs_user
 
 
 class AllocationError(FarkernelError):
     """The target will not give us an allocation; trying again as it is would not help."""
 
     kind = "allocation"
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something that only the user can answer: a password, a code, whether a host's key is the right one.
+
+    ``text`` comes from the far end more often than not: whoever shows it makes it printable (`launcher.text`).
+    """
+
+    host: str
+    """The host part of the address of the target for which this is asked, also when a jump host asks."""
+    text: str
+    hidden: bool = True
+    """What is typed shall not be seen."""
+    terminal: bool = False
+    """Only for somebody who came to be asked (``farkernel login``), never for a notebook's cell."""
+
+
+class NotAnswered(FarkernelError):
+    """Nobody is there who could answer, or they would rather not."""
+
+    kind = "not-answered"
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(
+            f"{question.host} asks for something, and nobody is here to answer",
+            "Log in once for all kernels: farkernel login with the target's name",
+        )
+
+
+class User(Protocol):
+    """The person whose keeper this is, as far as routes need them."""
+
+    def environment(self) -> Mapping[str, str]:
+        """What the newest front end lent us (SSH_AUTH_SOCK and the like), as it is at this moment."""
+
+    async def ask(self, question: Question) -> str:
+        """Wait for the answer; raises `NotAnswered`.  Cancel it when it need not be answered any more."""
 
 
 class Receiver(Protocol):
@@ -85,10 +132,5 @@ class Backend(Protocol):
     def key(self, target: Target, kernel: str) -> str:
         """Kernels whose keys are equal share one allocation (and so one link and one agent)."""
 
-    def allocate(
-        self, target: Target, kernel: str, environment: Callable[[], Mapping[str, str]]
-    ) -> Allocation:
-        """The allocation of that key.  Acts only when `Allocation.ready` is awaited.
-
-        ``environment`` gives what the newest client lent us (SSH_AUTH_SOCK and the like), as it is at that moment.
-        """
+    def allocate(self, target: Target, kernel: str, user: User) -> Allocation:
+        """The allocation of that key.  Acts only when `Allocation.ready` is awaited."""

@@ -8,10 +8,10 @@ import fcntl
 import os
 import subprocess
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from ..launcher.configuration import Target
-from .contract import Buffer, Receiver, RouteError
+from .contract import Buffer, Receiver, RouteError, User
 
 _READ_SIZE = 256 * 1024
 _PIPE_SIZE = 1024 * 1024  # the most that an ordinary user may ask for (fs.pipe-max-size)
@@ -150,8 +150,8 @@ class ProcessStream:
 class LocalRoute:
     """Starts the command as a child of the keeper."""
 
-    def __init__(self, environment: Callable[[], Mapping[str, str]]) -> None:
-        self._environment = environment
+    def __init__(self, user: User) -> None:
+        self._user = user
 
     async def open(self, command: Sequence[str], receiver: Receiver) -> ProcessStream:
         try:
@@ -162,7 +162,7 @@ class LocalRoute:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 cwd="/",
-                env={**os.environ, **self._environment()},
+                env={**os.environ, **self._user.environment()},
                 start_new_session=True,
             )
         except OSError as error:
@@ -178,8 +178,8 @@ class LocalAllocation:
 
     name = "host"
 
-    def __init__(self, environment: Callable[[], Mapping[str, str]]) -> None:
-        self._route = LocalRoute(environment)
+    def __init__(self, user: User) -> None:
+        self._route = LocalRoute(user)
 
     async def ready(self, report: Callable[[str], None]) -> LocalRoute:
         return self._route
@@ -192,10 +192,8 @@ class LocalBackend:
     def key(self, target: Target, kernel: str) -> str:
         return "local:"
 
-    def allocate(
-        self, target: Target, kernel: str, environment: Callable[[], Mapping[str, str]]
-    ) -> LocalAllocation:
-        return LocalAllocation(environment)
+    def allocate(self, target: Target, kernel: str, user: User) -> LocalAllocation:
+        return LocalAllocation(user)
 
 
 BACKEND = LocalBackend()

@@ -57,7 +57,7 @@ async def _run(directory: Path, ready: int | None) -> None:
         loop.add_signal_handler(signum, keeper.finished.set)
     await keeper.take_up()
     server = Server(
-        str(directory / "socket"), keeper.handlers(), keeper.environment.lend, keeper.clients_changed
+        str(directory / "socket"), keeper.handlers(), keeper.user.lent.lend, keeper.clients_changed
     )
     await server.start()
     logging.getLogger(__name__).info("listening; %d kernels taken up", len(keeper.kernels))

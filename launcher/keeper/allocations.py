@@ -7,13 +7,13 @@ import contextlib
 import logging
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ... import __version__
 from ...backends import find_backend
 from ...backends.boot import Archive
-from ...backends.contract import Allocation, Route
+from ...backends.contract import Allocation, Route, User
 from ..configuration import Target
 from ..errors import FarkernelError
 from .driver import DriverState
@@ -173,9 +173,9 @@ class HeldAllocation:
 class Allocations:
     """All that the keeper holds."""
 
-    def __init__(self, archive: Archive, environment: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, archive: Archive, user: User) -> None:
         self._archive = archive
-        self._environment = environment
+        self._user = user
         self.held: dict[str, HeldAllocation] = {}
 
     def for_kernel(self, target: Target, kernel: str) -> HeldAllocation:
@@ -184,7 +184,7 @@ class Allocations:
         key = backend.key(target, kernel)
         held = self.held.get(key)
         if held is None:
-            allocation = backend.allocate(target, kernel, self._environment)
+            allocation = backend.allocate(target, kernel, self._user)
             held = self.held[key] = HeldAllocation(key, allocation, self._archive, target, self._over)
         return held
 

@@ -21,12 +21,12 @@ from ..errors import FarkernelError
 from ..local_end.client_links import own_connection
 from . import forwards, journal, visits
 from .allocations import Allocations, HeldAllocation
-from .environment import LentEnvironment
 from .facts import Facts, KernelState
 from .kernel import Kernel
 from .reach import reach
 from .server import BadRequest, ClientConnection, Handler
 from .store import Store, checked_name
+from .user import KeeperUser, Nobody
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +57,12 @@ class Keeper:
     def __init__(self, directory: Path, store: Store, load: Callable[[], Configuration]) -> None:
         self.directory = directory
         self.kernels: dict[str, Kernel] = {}
-        self.environment = LentEnvironment()
+        self.user = KeeperUser()
         self.finished = asyncio.Event()
         self._store = store
         self._load = load
         self._ended: dict[str, Facts] = {}
-        self._allocations = Allocations(build_archive(), self.environment.current)
+        self._allocations = Allocations(build_archive(), self.user)
         self._since = time.time()
         self._clients = 0
         self._idle: asyncio.TimerHandle | None = None
@@ -87,7 +87,7 @@ class Keeper:
             "reach": self._reach,
             **journal.handlers(self._kernel, self.directory),
             **forwards.handlers(self._kernel),
-            **visits.handlers(self, self._configured, self.environment.current, self._kernel),
+            **visits.handlers(self, self._configured, self.user, self._kernel),
         }
 
     # life
@@ -399,10 +399,7 @@ class Keeper:
             raise BadRequest("targets must be a list of names, deadline a number of seconds")
         configuration = self._load()
         found = await asyncio.gather(
-            *(
-                reach(partial(configuration.target, str(name)), self.environment.current, deadline)
-                for name in names
-            )
+            *(reach(partial(configuration.target, str(name)), Nobody(self.user), deadline) for name in names)
         )
         return {"targets": dict(zip(map(str, names), found, strict=True))}
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ...backends import find_backend
-from ...backends.contract import Stream
+from ...backends.contract import Stream, User
 from ..configuration import Target
 from ..errors import FarkernelError
 
@@ -30,14 +30,12 @@ class _Listener:
             self.heard.set_result((b"", said))
 
 
-async def reach(
-    find: Callable[[], Target], environment: Callable[[], Mapping[str, str]], deadline: float
-) -> dict[str, Any]:
+async def reach(find: Callable[[], Target], user: User, deadline: float) -> dict[str, Any]:
     """``{"ok": …}``, with ``what`` and ``advice`` when it is false."""
     stream: Stream | None = None
     try:
         target = find()
-        allocation = find_backend(target.address.scheme).allocate(target, "reach", environment)
+        allocation = find_backend(target.address.scheme).allocate(target, "reach", user)
         async with asyncio.timeout(deadline):
             route = await allocation.ready(lambda _: None)
             listener = _Listener()

@@ -7,12 +7,12 @@ import contextlib
 import json
 import secrets
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 from ...backends import find_backend
 from ...backends.boot import PYTHONS, places_text
-from ...backends.contract import Stream
+from ...backends.contract import Stream, User
 from ..configuration import Target
 from ..errors import FarkernelError
 from .allocations import HeldAllocation
@@ -30,7 +30,6 @@ class Owner(Protocol):
     def allocation_for(self, target: Target, kernel: str) -> HeldAllocation: ...
 
 
-Environment = Callable[[], Mapping[str, str]]
 Find = Callable[[str], Target]
 
 
@@ -51,7 +50,7 @@ class StepFailed(FarkernelError):
 
 
 def handlers(
-    owner: Owner, find: Find, environment: Environment, find_kernel: Callable[[dict[str, Any]], Kernel]
+    owner: Owner, find: Find, user: User, find_kernel: Callable[[dict[str, Any]], Kernel]
 ) -> dict[str, Handler]:
     """`scan`: ``target`` → kernelspecs, environments.  `doctor`: ``target``, ``step`` → ``what``, or the error.
 
@@ -71,7 +70,7 @@ def handlers(
             raise BadRequest("deadline must be a number of seconds")
         try:
             async with asyncio.timeout(deadline):
-                return await step(owner, target, environment)
+                return await step(owner, target, user)
         except TimeoutError:
             raise StepFailed(f"no answer within {deadline:g} s", "Is it up, and is the network?") from None
 
@@ -145,14 +144,14 @@ async def look_around(owner: Owner, target: Target) -> dict[str, Any]:
     return {name: found.get(name) for name in ("kernelspecs", "environments", "complete")}
 
 
-async def _agent(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
+async def _agent(owner: Owner, target: Target, user: User) -> dict[str, Any]:
     async with visit(owner, target) as ask:
         kernels = (await ask("list")).get("kernels") or []
     count = len(kernels)
     return {"what": "it answers; " + ("no kernels" if not count else f"{count} kernel{'s' * (count > 1)}")}
 
 
-async def _kernelspec(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
+async def _kernelspec(owner: Owner, target: Target, user: User) -> dict[str, Any]:
     named = {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
     async with visit(owner, target) as ask:
         found = await ask("look", **named, before=target.before)
@@ -181,9 +180,9 @@ class Said:
             self.over.set_result(said)
 
 
-async def run(target: Target, environment: Environment, script: str) -> tuple[str, str, str]:
+async def run(target: Target, user: User, script: str) -> tuple[str, str, str]:
     """Run a script by the target's route; what it said after our mark, before it, and on stderr."""
-    allocation = find_backend(target.address.scheme).allocate(target, "doctor", environment)
+    allocation = find_backend(target.address.scheme).allocate(target, "doctor", user)
     route = await allocation.ready(lambda _: None)
     said = Said()
     mark = secrets.token_hex(16)
@@ -202,8 +201,8 @@ async def run(target: Target, environment: Environment, script: str) -> tuple[st
     return after, before, complaint
 
 
-async def _route(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
-    allocation = find_backend(target.address.scheme).allocate(target, "doctor", environment)
+async def _route(owner: Owner, target: Target, user: User) -> dict[str, Any]:
+    allocation = find_backend(target.address.scheme).allocate(target, "doctor", user)
     route = await allocation.ready(lambda _: None)
     said = Said()
     stream = await route.open(("/bin/sh", "-c", "echo here"), said)
@@ -216,8 +215,8 @@ async def _route(owner: Owner, target: Target, environment: Environment) -> dict
     return {"what": f"{target.address} opens"}
 
 
-async def _shell(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
-    after, before, _ = await run(target, environment, 'uname -nsr; echo "${SHELL:-/bin/sh}"')
+async def _shell(owner: Owner, target: Target, user: User) -> dict[str, Any]:
+    after, before, _ = await run(target, user, 'uname -nsr; echo "${SHELL:-/bin/sh}"')
     system, _, shell = after.strip().partition("\n")
     what = f"{shell.strip()} on {system.strip()}"
     if before.strip():
@@ -249,11 +248,11 @@ except PlaceError as error:
 """
 
 
-async def _with_python(target: Target, environment: Environment, program: str) -> tuple[str, str]:
+async def _with_python(target: Target, user: User, program: str) -> tuple[str, str]:
     """The Python that the agent would run with, and what the program says in it."""
     pythons = " ".join(map(shlex.quote, target.agent_python or PYTHONS))
     script = _FIND_PYTHON.format(pythons=pythons, program=shlex.quote(program))
-    after, _, complaint = await run(target, environment, script)
+    after, _, complaint = await run(target, user, script)
     first, _, rest = after.partition("\n")
     word, _, text = first.partition(" ")
     if word != "found":
@@ -265,13 +264,13 @@ async def _with_python(target: Target, environment: Environment, program: str) -
     return text, rest.strip()
 
 
-async def _python(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
-    path, version = await _with_python(target, environment, _VERSION)
+async def _python(owner: Owner, target: Target, user: User) -> dict[str, Any]:
+    path, version = await _with_python(target, user, _VERSION)
     return {"what": f"{path}, version {version}"}
 
 
-async def _run_directory(owner: Owner, target: Target, environment: Environment) -> dict[str, Any]:
-    _, said = await _with_python(target, environment, places_text() + _PLACE)
+async def _run_directory(owner: Owner, target: Target, user: User) -> dict[str, Any]:
+    _, said = await _with_python(target, user, places_text() + _PLACE)
     try:
         found = json.loads(said.splitlines()[-1])
         if "what" in found:
@@ -285,7 +284,7 @@ async def _run_directory(owner: Owner, target: Target, environment: Environment)
     return {"what": f"{place}, {free / 1e9:.1f} GB free"}
 
 
-Step = Callable[[Owner, Target, Environment], Awaitable[dict[str, Any]]]
+Step = Callable[[Owner, Target, User], Awaitable[dict[str, Any]]]
 
 STEPS: dict[str, Step] = {
     "route": _route,
