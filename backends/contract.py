@@ -132,5 +132,11 @@ class Backend(Protocol):
     def key(self, target: Target, kernel: str) -> str:
         """Kernels whose keys are equal share one allocation (and so one link and one agent)."""
 
+    def door(self, target: Target, user: User) -> Route:
+        """The route to where the target is entered: the host itself, or the login host of a queue.
+
+        Nothing is allocated by using it.
+        """
+
     def allocate(self, target: Target, kernel: str, user: User) -> Allocation:
         """The allocation of that key.  Acts only when `Allocation.ready` is awaited."""

@@ -192,6 +192,9 @@ class LocalBackend:
     def key(self, target: Target, kernel: str) -> str:
         return "local:"
 
+    def door(self, target: Target, user: User) -> LocalRoute:
+        return LocalRoute(user)
+
     def allocate(self, target: Target, kernel: str, user: User) -> LocalAllocation:
         return LocalAllocation(user)
 

@@ -19,7 +19,7 @@ from ..errors import FarkernelError
 from ..text import one_line
 from . import table
 from .arguments import add_json
-from .asking import Asking, progress
+from .asking import Asking, Progress
 from .output import colours_wanted, emit, fold, paint, terminal_columns
 
 STEP_DEADLINE = 60.0
@@ -59,6 +59,7 @@ class Patient:
     def client(self) -> Asking:
         if self._client is None:
             self._client = Asking()
+            self._client.may_be_asked(self.name)
         return self._client
 
     def close(self) -> None:
@@ -99,7 +100,7 @@ def examine(patient: Patient) -> Any:
             yield {"step": step.name, "state": "skipped", "what": "", "advice": ""}
             continue
         try:
-            with progress(step.name):
+            with Progress(step.name):
                 what = step.check(patient)
             yield {"step": step.name, "state": "ok", "what": what, "advice": ""}
         except FarkernelError as error:

@@ -18,7 +18,7 @@ from ..settings import InvalidValue, duration
 from ..text import clean, one_line
 from . import table
 from .arguments import add_json
-from .asking import Asking, progress
+from .asking import Asking, Progress
 from .kernels import SHORT, Row, listing, pick
 from .output import colours_wanted, emit, paint, say, terminal_columns
 
@@ -92,7 +92,7 @@ def ask(client: Asking, kernel: str, row: Row, since: float | None) -> dict[str,
 
 def read(path: str) -> list[dict[str, Any]]:
     """The keeper's file, which is ours to remove."""
-    with progress("reading what the keeper wrote"):
+    with Progress("reading what the keeper wrote"):
         try:
             with open(path, encoding="ascii") as file:
                 return [json.loads(line) for line in file]

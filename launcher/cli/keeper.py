@@ -14,7 +14,7 @@ from ..client_start import lock_holder, start_keeper
 from ..errors import FarkernelError
 from . import table
 from .arguments import add_json
-from .asking import progress
+from .asking import Progress
 from .output import emit, say
 
 END_DEADLINE = 5.0
@@ -79,7 +79,7 @@ def _count(value: Any) -> Any:
 
 
 def stop(as_json: bool) -> int:
-    with progress("ending the keeper"):
+    with Progress("ending the keeper"):
         ended = end()
     if as_json:
         emit({"stopped": ended})
@@ -89,9 +89,9 @@ def stop(as_json: bool) -> int:
 
 
 def restart(as_json: bool) -> int:
-    with progress("ending the keeper"):
+    with Progress("ending the keeper"):
         end()
-    with progress("starting the keeper"):
+    with Progress("starting the keeper"):
         start_keeper(keeper_directory())
     with KeeperClient(start=False) as client:
         found = client.request("status")

@@ -28,6 +28,7 @@ def configure_scan(parser: argparse.ArgumentParser) -> None:
 def run_scan(arguments: argparse.Namespace) -> int:
     target = configuration.load().target(arguments.name)
     with Asking() as client:
+        client.may_be_asked(arguments.name)
         found = client.request("scan", DEADLINE, target=arguments.name)
     kernelspecs = [row for row in found.get("kernelspecs") or [] if isinstance(row, dict)]
     environments = [row for row in found.get("environments") or [] if isinstance(row, dict)]

@@ -56,6 +56,7 @@ SCHEMAS: dict[str, Schema] = {
         ),
         complete=_TRUTH,
     ),
+    "login": _object(target=_TEXT, address=_TEXT, node=_TEXT),
     "install": _object(entry=_TEXT, directory=_TEXT, spec={"type": "object"}),
     "uninstall": _object(entry=_TEXT, directories=_list(_TEXT)),
     "ps": _object(kernels=_list(_KERNEL), allocations=_list(_ALLOCATION)),

@@ -36,8 +36,8 @@ class Tenant(Protocol):
     def agent_event(self, event: dict[str, Any]) -> None:
         """An event of the agent about this kernel."""
 
-    def link_changed(self, up: bool, why: str) -> None:
-        """The link came or went; ``why`` is a sentence."""
+    def link_changed(self) -> None:
+        """The link came or went, or there is news about it: see `HeldAllocation.up`, `why`, `next_try`."""
 
     def allocation_lost(self, error: FarkernelError) -> None:
         """It is over: nothing will bring this allocation back."""
@@ -55,6 +55,7 @@ class HeldAllocation:
         on_over: Callable[[HeldAllocation], None],
     ) -> None:
         self.key = key
+        self.host = target.address.host
         self.tenants: dict[str, Tenant] = {}
         self.up = False
         self.why = ""
@@ -79,6 +80,20 @@ class HeldAllocation:
     def __repr__(self) -> str:
         return f"<HeldAllocation {self.key}, {len(self.tenants)} kernels, {self.agent!r}>"
 
+    @property
+    def needs_user(self) -> bool:
+        """Nothing goes on before somebody does what `why` says, and then calls `retry`."""
+        return self.agent.driver.needs_user
+
+    @property
+    def next_try(self) -> float | None:
+        """When the link will be tried again (seconds since 1970), while it is down."""
+        return self.agent.driver.next_try
+
+    def retry(self) -> None:
+        """Somebody wants the link now."""
+        self.agent.driver.retry_now()
+
     def enter(self, tenant: Tenant, report: Callable[[str], None]) -> None:
         """A kernel comes in; ``report`` hears how waiting goes."""
         self.tenants[tenant.id] = tenant
@@ -86,7 +101,7 @@ class HeldAllocation:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        self.agent.driver.retry_now()
+        self.retry()
 
     def leave(self, tenant: Tenant, report: Callable[[str], None]) -> None:
         """A kernel has ended."""
@@ -164,10 +179,8 @@ class HeldAllocation:
 
     def _state(self, state: DriverState, why: str) -> None:
         self.up, self.why = state is DriverState.UP, why
-        if state is DriverState.PAUSED:
-            self._report(f"cannot be reached now: {why}")
         for tenant in list(self.tenants.values()):
-            tenant.link_changed(self.up, why)
+            tenant.link_changed()
 
 
 class Allocations:
@@ -187,6 +200,12 @@ class Allocations:
             allocation = backend.allocate(target, kernel, self._user)
             held = self.held[key] = HeldAllocation(key, allocation, self._archive, target, self._over)
         return held
+
+    def retry(self, host: str | None) -> None:
+        """Somebody has logged in to that host: whatever waits for it is tried now."""
+        for held in self.held.values():
+            if held.host == host:
+                held.retry()
 
     async def close(self) -> None:
         await asyncio.gather(*(held.close() for held in list(self.held.values())))

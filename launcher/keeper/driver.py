@@ -10,6 +10,7 @@ import contextlib
 import enum
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
@@ -83,6 +84,8 @@ class LinkDriver:
         self.link = link
         self.state = DriverState.OPENING
         self.why = ""
+        self.next_try: float | None = None
+        """While PAUSED: when it will be tried again (seconds since 1970); None: when `retry_now` is called."""
         self._route = route
         self._archive = archive
         self._allocation = allocation
@@ -109,21 +112,31 @@ class LinkDriver:
             while True:
                 self._set(DriverState.OPENING, self.why)
                 self._was_up = False
-                why = await self._one_connection()
-                pause = _FIRST_PAUSE if self._was_up else min(pause * 2, _LONGEST_PAUSE)
-                wait = pause * random.uniform(0.5, 1.0)
-                self._set(DriverState.PAUSED, why)
-                log.info("link to %s is down (%s); next try in %.1f s", self._allocation, why, wait)
                 self._retry.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._retry.wait(), wait)
+                why, needs_user = await self._one_connection()
+                pause = _FIRST_PAUSE if self._was_up else min(pause * 2, _LONGEST_PAUSE)
+                wait = None if needs_user else pause * random.uniform(0.5, 1.0)
+                await self._pause(why, wait)
         finally:
             self._drop("keeper ends")
             self._set(DriverState.ENDED, self.why)
 
+    async def _pause(self, why: str, wait: float | None) -> None:
+        self.next_try = None if wait is None else time.time() + wait
+        self._set(DriverState.PAUSED, why)
+        log.info("link to %s is down (%s); next try in %s s", self._allocation, why, wait)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._retry.wait(), wait)
+
+    @property
+    def needs_user(self) -> bool:
+        """It waits for somebody to do what `why` says, and then to call `retry_now`."""
+        return self.state is DriverState.PAUSED and self.next_try is None
+
     def retry_now(self) -> None:
         """Somebody wants the link: do not wait for the rest of the pause."""
-        self._retry.set()
+        if self.state is DriverState.PAUSED:
+            self._retry.set()
 
     def pump(self) -> None:
         """Write what the link wants to say.  Called after everything that may have given it something."""
@@ -166,8 +179,8 @@ class LinkDriver:
 
     # inside
 
-    async def _one_connection(self) -> str:
-        """From opening to the end of one connection; returns why it ended."""
+    async def _one_connection(self) -> tuple[str, bool]:
+        """From opening to the end of one connection; returns why it ended, and whether that needs the user."""
         try:
             route = await self._route()
             boot = Boot(self._archive, self._allocation, self.link.hello(), self._pythons)
@@ -180,14 +193,14 @@ class LinkDriver:
                 async with asyncio.timeout(_BOOT_DEADLINE):
                     await self._until_up()
             except TimeoutError:
-                return f"no answer within {_BOOT_DEADLINE:.0f} s"
-            return await self._over
+                return f"no answer within {_BOOT_DEADLINE:.0f} s", False
+            return await self._over, False
         except RouteError as error:
-            return error.what
+            return (str(error), True) if error.needs_user else (error.what, False)
         except BootError as error:
             if error.final:
                 raise
-            return error.what
+            return error.what, False
         finally:
             self._drop(self.why)
 

@@ -19,8 +19,10 @@ from ..configuration import Target
 from ..errors import FarkernelError
 from ..local_end.local_end import LocalEnd
 from .allocations import HeldAllocation
+from .cell_answers import CellAnswerer
 from .facts import MOVES, Facts, IllegalMove, KernelState, reason_from_error
 from .far_agent import AgentGone, SessionLost
+from .user import KeeperUser
 from .wire import pack_request, unpack_message
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,9 @@ Watcher = Callable[["Kernel"], None]
 
 class Owner(Protocol):
     """What a kernel needs of the keeper."""
+
+    @property
+    def user(self) -> KeeperUser: ...
 
     def allocation_for(self, target: Target, kernel: str) -> HeldAllocation: ...
     def save(self, facts: Facts) -> None: ...
@@ -64,6 +69,7 @@ class Kernel:
             facts.target or facts.entry,
             facts.given,
         )
+        self._answerer = CellAnswerer(owner.user, self.local, target.address.host or "")
         self.allocation: HeldAllocation | None = None
         self.fronts: set[object] = set()
         self.watchers: set[Watcher] = set()
@@ -190,9 +196,20 @@ class Kernel:
         elif event.get("event") == "kernel" and event.get("life") == self.facts.life:
             self._far_state(str(event.get("state")), event.get("reason"))
 
-    def link_changed(self, up: bool, why: str) -> None:
-        self.local.link_changed(up, why)
+    def link_changed(self) -> None:
+        held = self.allocation
+        if held is None:
+            return
+        if held.up:
+            self.local.link_is_up()
+        elif held.why:
+            self.local.link_is_down(held.why, held.next_try)
+        self._answerer.link_changed(held)
         self._tell_watchers()
+
+    def cell_waits(self) -> None:
+        if self.allocation is not None and not self.allocation.up:
+            self._answerer.cell_waits(self.allocation)
 
     def allocation_lost(self, error: FarkernelError) -> None:
         self.allocation = None
@@ -289,10 +306,21 @@ class Kernel:
         """
         if self.state is not KernelState.LIVE:
             self.local.interrupt_held()
+            self._answerer.leave()
             return
-        if self.allocation is None:
-            return
-        answer = await self.allocation.agent.request("interrupt", kernel=self.id)
+        if self.allocation is not None and self.allocation.up:
+            await self._interrupt_there(self.allocation)
+        elif self.allocation is not None:
+            # Whoever asked need not wait for the link.  Interrupts overtake cells on it, and what is meant may be a
+            # cell that has not got there.
+            self.local.when_running(partial(self._interrupt_soon_there, self.allocation))
+
+    def _interrupt_soon_there(self, held: HeldAllocation) -> None:
+        if self.state is KernelState.LIVE:
+            self._chore(self._interrupt_there(held), "interrupt")
+
+    async def _interrupt_there(self, held: HeldAllocation) -> None:
+        answer = await held.agent.request("interrupt", kernel=self.id)
         if answer.get("how") == "message":
             self.local.send_interrupt_request()
 
@@ -393,6 +421,7 @@ class Kernel:
                 "text": self._stopped_because or reason.get("text", ""),
             }
         self.facts.reason = reason
+        self._answerer.leave()
         self._move(KernelState.ENDED)
         log.info("kernel %s has ended: %s", self.id, reason.get("text", ""))
         self.local.kernel_ended(reason, wanted)
@@ -414,6 +443,7 @@ class Kernel:
         for timer in (self._keep, self._acknowledge):
             if timer is not None:
                 timer.cancel()
+        self._answerer.leave()
         held, self.allocation = self.allocation, None
         if held is not None and forget:
             if held.up:

@@ -35,9 +35,8 @@ async def reach(find: Callable[[], Target], user: User, deadline: float) -> dict
     stream: Stream | None = None
     try:
         target = find()
-        allocation = find_backend(target.address.scheme).allocate(target, "reach", user)
+        route = find_backend(target.address.scheme).door(target, user)
         async with asyncio.timeout(deadline):
-            route = await allocation.ready(lambda _: None)
             listener = _Listener()
             stream = await route.open(("/bin/sh", "-c", "echo here"), listener)
             data, said = await listener.heard

@@ -25,7 +25,9 @@ from ..messages import Composer, Message, MessageError, Signer
 from . import client_links
 from .cells import CellLog, MissedCount, missed_text
 from .contract import ConnectionInfo, LocalSockets, Subscriber
+from .link_notice import LinkNotice, outage
 from .positions import PositionFile
+from .questions import Answered, CellQuestion, may_ask
 from .request_log import Request, RequestLog
 from .sockets import open_sockets
 from .waiting_room import Question, Refusal, WaitingRoom, kernel_ended_refusal
@@ -50,6 +52,7 @@ class Far(Protocol):
     def interrupts_by_message(self) -> bool: ...
     def to_kernel(self, channel: str, number: int, frames: Sequence[Buffer]) -> None: ...
     def interrupt_soon(self) -> None: ...
+    def cell_waits(self) -> None: ...
     def info_seen(self, info: dict[str, Any]) -> None: ...
 
 
@@ -102,6 +105,8 @@ class LocalEnd:
         self._far_signer = Signer(far_key.encode(), "hmac-sha256")
         self.composer = Composer(self._signer, session)
         self._room = WaitingRoom(self, name)
+        self._question = CellQuestion(self)
+        self._notice = LinkNotice(self, name, self.running_cell)
         self._loop = asyncio.get_running_loop()
         self._sockets: LocalSockets | None = None
         self._ended: dict[str, Any] | None = None
@@ -113,6 +118,7 @@ class LocalEnd:
         self._replies_until = 0.0
         self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
         self._own_requests: set[str] = set()
+        self._wait_for_start: list[Callable[[], None]] = []
         self._doubtful: dict[str, int] = {}
 
     def __repr__(self) -> str:
@@ -177,6 +183,7 @@ class LocalEnd:
     async def close(self, forget: bool) -> None:
         """Unbind.  With ``forget`` also what was written down goes."""
         self._room.leave()
+        self._notice.forget()
         if self._shutdown is not None:
             self._shutdown[1].cancel()
         if self._sockets is not None:
@@ -214,9 +221,21 @@ class LocalEnd:
         if self.holding:
             self._room.say(sentence)
 
-    def link_changed(self, up: bool, why: str) -> None:
-        if self.holding and not up and why:
-            self._room.say(f"cannot be reached now: {why}")
+    def link_is_down(self, why: str, next_try: float | None) -> None:
+        """Also whenever there is news about it."""
+        clause = outage(why, next_try)
+        if self.holding:
+            self._room.say(f"cannot be reached now: {clause}")
+        else:
+            self._notice.down(clause)
+
+    def link_is_up(self) -> None:
+        self._question.withdraw()
+        self._notice.up()
+
+    def running_cell(self) -> Request | None:
+        """The first one that has no answer yet, held or not."""
+        return next((each for each in self._active.values() if each.is_cell), None)
 
     def say_dropped(self, name: str, size: Any, first: Any, last: Any) -> None:
         """Output that no limit could keep is never dropped in silence (DESIGN §3, promise 1)."""
@@ -226,8 +245,8 @@ class LocalEnd:
             amount += f" ({size / 1e6:.1f} MB)"
         why = "they were over the journal's limit, or came while no agent was there to read them"
         text = f"[farkernel] {amount} of this kernel's {name} were dropped: {why}\n"
-        parent = next((each.message for each in self._active.values() if each.is_cell), None)
-        self.publish(self.composer.stream(text, parent, "stderr"))
+        cell = self.running_cell()
+        self.publish(self.composer.stream(text, cell.message if cell else None, "stderr"))
 
     def received(self) -> dict[str, int]:
         """The last number of each name that has been dealt with, and will not be asked for again."""
@@ -258,6 +277,8 @@ class LocalEnd:
         """Nothing will answer any more: say why, in every cell that waits."""
         self.holding = True
         self._ended = reason
+        self._question.withdraw()
+        self._notice.forget()
         _, held = self._room.leave()
         waiting = [request for request in self._active.values() if request.number] + held
         self._drop_shutdown(answer=True)
@@ -272,7 +293,46 @@ class LocalEnd:
     # acts of the user
 
     def interrupt_held(self) -> None:
+        self._question.withdraw()
         for request in self._room.interrupt():
+            self._done(request)
+
+    def when_running(self, callback: Callable[[], None]) -> None:
+        """Call back, once, when the first cell has reached the kernel; at once if there is none that has not."""
+        self._wait_for_start.append(callback)
+        self._call_those_who_wait()
+
+    def _call_those_who_wait(self) -> None:
+        cell = self.running_cell() if self._wait_for_start else None
+        if cell is None or cell.started:
+            waiting, self._wait_for_start = self._wait_for_start, []
+            for callback in waiting:
+                callback()
+
+    # questions to the user
+
+    def cell_to_ask(self) -> Request | None:
+        """A cell that has no answer yet, whose front end can ask its user something, now."""
+        if any(request.input_open for request in self._active.values()):
+            return None  # the kernel asks something itself: the answer could not be told from ours
+        return next((each for each in self._active.values() if may_ask(each)), None)
+
+    def ask(self, prompt: str, hidden: bool, answered: Answered) -> bool:
+        """Put a question into the cell that waits; False when there is none that can."""
+        cell = self.cell_to_ask()
+        if cell is None:
+            return False
+        self._question.put(cell, prompt, hidden, answered)
+        return True
+
+    def withdraw_question(self) -> None:
+        self._question.withdraw()
+
+    def refuse_held(self, ename: str, text: str) -> None:
+        """The held cells of front ends that cannot ask anybody get an error: waiting would be for ever."""
+        refused = self._room.take_back(lambda request: request.is_cell and not may_ask(request))
+        self._room.refuse(refused, Refusal(ename, text, [f"{ename}: {text}"]))
+        for request in refused:
             self._done(request)
 
     def send_interrupt_request(self) -> None:
@@ -320,7 +380,7 @@ class LocalEnd:
         elif msg_type == "interrupt_request" and channel == "control" and not self._passes_interrupts():
             self._far.interrupt_soon()
             self.reply(channel, self.composer.interrupt_reply(message))
-        else:
+        elif channel != "stdin" or not self._question.takes(message):
             self._take(channel, whole)
 
     def _passes_interrupts(self) -> bool:
@@ -337,10 +397,14 @@ class LocalEnd:
         if self._ended is not None:
             self._room.refuse([request], kernel_ended_refusal(self._name, self._ended))
             self._done(request)
-        elif self.holding:
-            self._room.hold(request)
         else:
-            self._forward(request)
+            if self.holding:
+                self._room.hold(request)
+            else:
+                self._forward(request)
+            if request.is_cell:
+                self._far.cell_waits()
+                self._notice.cell_came()
 
     def _say_missed(self, request: Request) -> None:
         """The first cell after somebody came back says what came meanwhile."""
@@ -363,6 +427,8 @@ class LocalEnd:
         self._send(request)
         if request.channel == "stdin":
             self._done(request)  # an input_reply gets no answer by which its end could be seen
+            for each in self._active.values():
+                each.input_open = False
 
     def _send(self, request: Request) -> None:
         try:
@@ -412,7 +478,9 @@ class LocalEnd:
             self.reply(name, message)
         if message.msg_type == "kernel_info_reply":
             self._remember_info(message)
-        if request is not None and name != "stdin":
+        if request is not None and name == "stdin":
+            request.input_open = True
+        elif request is not None:
             request.replied = True
             if request.idle_sent:
                 self._done(request)
@@ -449,6 +517,8 @@ class LocalEnd:
         except MessageError:
             return False
         if state == "busy":
+            request.started = True
+            self._call_those_who_wait()
             second, request.busy_sent = request.busy_sent, True
             return second
         if state == "idle":
@@ -510,4 +580,5 @@ class LocalEnd:
     def _done(self, request: Request) -> None:
         if self._active.get(request.message.msg_id) is request:
             del self._active[request.message.msg_id]
+            self._call_those_who_wait()
         self._log.done(request)

@@ -37,6 +37,8 @@ class Request:
     busy_sent: bool = False
     replied: bool = False
     idle_sent: bool = False
+    started: bool = False  # the kernel has said that it works on it
+    input_open: bool = False  # the kernel has asked its user something, and has no answer yet
 
     @cached_property
     def message(self) -> Message:

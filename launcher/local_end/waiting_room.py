@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -109,12 +110,20 @@ class WaitingRoom:
 
     def interrupt(self) -> list[Request]:
         """The user does not want to wait for them: all held cells are given back as interrupted."""
-        self._stop_showing()
-        interrupted = [request for request in self._held if request.is_cell]
-        self._held = [request for request in self._held if not request.is_cell]
+        interrupted = self.take_back(lambda request: request.is_cell)
         text = f"interrupted while waiting for the kernel ({self._sentence})"
         self.refuse(interrupted, Refusal("KeyboardInterrupt", text, [f"KeyboardInterrupt: {text}"]))
         return interrupted
+
+    def take_back(self, which: Callable[[Request], bool]) -> list[Request]:
+        """Those are not held any more: the caller answers them."""
+        taken = [request for request in self._held if which(request)]
+        self._held = [request for request in self._held if not which(request)]
+        if self._shown_in in taken:
+            self._stop_showing()
+            if self._cell() is not None:
+                self._timer = asyncio.get_running_loop().call_later(SILENT_FOR, self._show)
+        return taken
 
     def refuse(self, requests: list[Request], error: Refusal) -> None:
         """Answer for the kernel: the first gets the error, those behind it are aborted, as after any error."""

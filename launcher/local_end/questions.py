@@ -1,0 +1,72 @@
+"""Asking the user something in the cell that waits: a code for a login, or whether to try again.
+
+The kernel's own `input()` and these share one stdin channel, and front ends do not say which question they answer
+(jupyter_client sends no parent).  So one question is open at a time, and none is put while the kernel has one open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..messages import Composer, Message, MessageError
+from ..text import clean
+from .request_log import Request
+
+Answered = Callable[[str], None]
+
+
+class Clients(Protocol):
+    """How a question gets to the client."""
+
+    @property
+    def composer(self) -> Composer: ...
+    def reply(self, channel: str, message: Message) -> None: ...
+
+
+def may_ask(request: Request) -> bool:
+    """Whether whoever runs that cell said that they can be asked."""
+    try:
+        return request.is_cell and bool(request.message.content.get("allow_stdin"))
+    except MessageError:
+        return False
+
+
+class CellQuestion:
+    """At most one question, in one cell."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._open: tuple[Request, Answered] | None = None
+
+    def __repr__(self) -> str:
+        return f"<CellQuestion {'open' if self._open else 'none'}>"
+
+    @property
+    def is_open(self) -> bool:
+        return self._open is not None
+
+    def put(self, cell: Request, prompt: str, hidden: bool, answered: Answered) -> None:
+        """Ask; an earlier question is given up.  `prompt` may hold anything: it is made printable."""
+        self._open = (cell, answered)
+        message = self._clients.composer.input_request(cell.message, clean(prompt, "\n"), hidden)
+        self._clients.reply("stdin", message)
+
+    def withdraw(self) -> None:
+        """It need not be answered any more.  The protocol has no way to take it off the page."""
+        self._open = None
+
+    def takes(self, message: Message) -> bool:
+        """Whether that input_reply answers our question; if so, whoever asked is called back."""
+        if self._open is None or message.msg_type != "input_reply":
+            return False
+        cell, answered = self._open
+        if message.identities[:1] != cell.message.identities[:1]:
+            return False
+        self._open = None
+        try:
+            value = message.content.get("value")
+        except MessageError:
+            value = None
+        answered(value if isinstance(value, str) else "")
+        return True

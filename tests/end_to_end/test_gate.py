@@ -1,0 +1,166 @@
+"""A route that asks, refuses and breaks: what people see in their cells, and what they can do there."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+
+from farkernel.launcher.client import KeeperClient
+from farkernel.launcher.local_end import link_notice
+
+from ..sites.engine import DEADLINE, Engine, collect, run_cell, wait_until
+from ..sites.gate import CODE, Gate, keeper_behind
+
+pytestmark = [pytest.mark.servers]
+
+
+@pytest.fixture
+def gate(home: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate = Gate()
+    with keeper_behind(gate, monkeypatch):
+        yield gate
+
+
+@pytest.fixture
+def site(gate: Gate, engine: Engine) -> Engine:
+    engine.target("far", address="ssh://gate")
+    return engine
+
+
+class Notebook:
+    """A kernel and a client of it whose front end can ask its user."""
+
+    def __init__(self, site: Engine) -> None:
+        launched = site.client.request("launch", entry="far", settings={"target": "far"}, cwd="/", env={})
+        self.kernel = str(launched["kernel"])
+        self.client = BlockingKernelClient()
+        connection: Any = {**launched["connection"], "key": launched["connection"]["key"].encode()}
+        self.client.load_connection_info(connection)
+        self.client.start_channels()
+        self.client.iopub_channel.get_msg(timeout=DEADLINE)  # iopub_welcome: what is published now will come
+
+    def prompt(self) -> dict[str, Any]:
+        return dict(self.client.get_stdin_msg(timeout=DEADLINE)["content"])
+
+    def close(self) -> None:
+        self.client.stop_channels()
+
+
+@pytest.fixture
+def notebook(site: Engine, gate: Gate, request: pytest.FixtureRequest) -> Iterator[Notebook]:
+    gate.asks = getattr(request, "param", True)
+    notebook = Notebook(site)
+    yield notebook
+    notebook.close()
+
+
+def test_a_code_is_asked_for_in_the_cell(notebook: Notebook, gate: Gate) -> None:
+    ran = notebook.client.execute("print('hello')")
+    assert notebook.prompt() == {"prompt": "Code: ", "password": True}
+    notebook.client.input(CODE)
+    assert "hello" in collect(notebook.client, ran).text
+
+
+def test_a_wrong_code_is_said_and_asked_for_again(notebook: Notebook, gate: Gate) -> None:
+    ran = notebook.client.execute("print('hello')")
+    assert notebook.prompt()["password"]
+    notebook.client.input("1")
+    again = notebook.prompt()
+    assert again["prompt"] == (
+        "the gate refused that code. Look at your token again\nPress Enter to try again: "
+    )
+    assert not again["password"]
+    tries = gate.tries
+    notebook.client.input("")
+    assert notebook.prompt()["password"]
+    assert gate.tries == tries + 1  # nothing is tried before the user says so
+    notebook.client.input(CODE)
+    assert "hello" in collect(notebook.client, ran).text
+
+
+def test_a_front_end_that_cannot_ask_gets_an_error(notebook: Notebook) -> None:
+    outcome = collect(notebook.client, notebook.client.execute("print('hello')", allow_stdin=False))
+    assert outcome.reply["content"]["ename"] == "LinkDown"
+    assert "farkernel login" in outcome.error
+    # The next cell can ask, and the kernel comes up after all.
+    ran = notebook.client.execute("print('hello')")
+    assert notebook.prompt()["password"]
+    notebook.client.input(CODE)
+    assert "hello" in collect(notebook.client, ran).text
+
+
+def test_interrupt_takes_the_cell_back_from_the_question(notebook: Notebook, site: Engine) -> None:
+    ran = notebook.client.execute("print('hello')")
+    assert notebook.prompt()["password"]
+    site.client.request("interrupt", kernel=notebook.kernel)
+    assert "KeyboardInterrupt" in collect(notebook.client, ran).error
+    ran = notebook.client.execute("print('hello')")
+    assert notebook.prompt()["password"]
+    notebook.client.input(CODE)
+    assert "hello" in collect(notebook.client, ran).text
+
+
+def test_a_login_at_a_terminal_serves_the_cell_that_waits(
+    notebook: Notebook, site: Engine, gate: Gate
+) -> None:
+    gate.terminal = True  # a host key: not for a cell to accept
+    ran = notebook.client.execute("print('hello')")
+    assert "Press Enter to try again" in notebook.prompt()["prompt"]
+    asked: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    with KeeperClient(start=False) as terminal:
+        terminal.on_event = asked.put
+        threading.Thread(target=lambda: terminal.request("login", target="far")).start()
+        number = 0
+        for _ in range(2):  # its own login, and the link that is tried then
+            question = asked.get(timeout=DEADLINE)
+            while question["event"] != "question":
+                question = asked.get(timeout=DEADLINE)
+            assert (question["host"], question["hidden"]) == ("gate", True)
+            number = int(question["number"])
+            assert terminal.request("answer", number=number, text=CODE) == {"taken": True}
+        assert "hello" in collect(notebook.client, ran).text
+        assert terminal.request("answer", number=number, text=CODE) == {"taken": False}
+
+
+@pytest.mark.parametrize("notebook", [False], indirect=True)
+def test_a_running_cell_says_that_the_link_is_down_and_when_it_is_back(
+    notebook: Notebook, site: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_notice, "SILENT_FOR", 0.3)
+    assert "one" in run_cell(notebook.client, "print('one')").text
+    waits = notebook.client.execute("int(input('?'))")
+    notebook.prompt()
+    gate.shut = "no route to the gate"
+    gate.cut()
+    shown = notebook.client.get_iopub_msg(timeout=DEADLINE)
+    while shown["msg_type"] != "display_data":
+        shown = notebook.client.get_iopub_msg(timeout=DEADLINE)
+    text = shown["content"]["data"]["text/plain"]
+    assert shown["parent_header"]["msg_id"] == waits
+    assert "The link to far has been down since" in text
+    meanwhile = notebook.client.execute("print('later')")
+    gate.shut = ""
+    notebook.client.input("2")
+    while shown["msg_type"] != "update_display_data" or "was down from" not in str(shown["content"]):
+        shown = notebook.client.get_iopub_msg(timeout=DEADLINE)
+    assert "nothing was lost" in shown["content"]["data"]["text/plain"]
+    assert "later" in collect(notebook.client, meanwhile).text
+
+
+@pytest.mark.parametrize("notebook", [False], indirect=True)
+def test_an_interrupt_while_the_link_is_down_does_not_wait_and_arrives(
+    notebook: Notebook, site: Engine, gate: Gate
+) -> None:
+    assert "one" in run_cell(notebook.client, "print('one')").text
+    runs = notebook.client.execute("import time; time.sleep(60)")
+    gate.shut = "no route to the gate"
+    gate.cut()
+    wait_until(lambda: site.client.request("status")["allocations"][0]["link"] != "up", "the cut to be seen")
+    site.client.request("interrupt", kernel=notebook.kernel, timeout=2)
+    gate.shut = ""
+    assert "KeyboardInterrupt" in collect(notebook.client, runs).error
