@@ -129,8 +129,11 @@ class Allocation(Protocol):
 class Backend(Protocol):
     """One kind of target."""
 
-    def key(self, target: Target, kernel: str) -> str:
-        """Kernels whose keys are equal share one allocation (and so one link and one agent)."""
+    def key(self, target: Target, kernel: str | None) -> str:
+        """Kernels whose keys are equal share one allocation (and so one link and one agent).
+
+        ``kernel`` None: for looking around, where nothing may be submitted; on a queue that is the login host.
+        """
 
     def door(self, target: Target, user: User) -> Route:
         """The route to where the target is entered: the host itself, or the login host of a queue.
@@ -138,5 +141,5 @@ class Backend(Protocol):
         Nothing is allocated by using it.
         """
 
-    def allocate(self, target: Target, kernel: str, user: User) -> Allocation:
+    def allocate(self, target: Target, kernel: str | None, user: User) -> Allocation:
         """The allocation of that key.  Acts only when `Allocation.ready` is awaited."""

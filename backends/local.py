@@ -189,13 +189,13 @@ class LocalAllocation:
 
 
 class LocalBackend:
-    def key(self, target: Target, kernel: str) -> str:
+    def key(self, target: Target, kernel: str | None) -> str:
         return "local:"
 
     def door(self, target: Target, user: User) -> LocalRoute:
         return LocalRoute(user)
 
-    def allocate(self, target: Target, kernel: str, user: User) -> LocalAllocation:
+    def allocate(self, target: Target, kernel: str | None, user: User) -> LocalAllocation:
         return LocalAllocation(user)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Un
 from . import procinfo, records, specs
 from .feeds import Feed
 from .kernels import CONNECTION, Kernel, State, connection_facts
-from .link import ChannelError, Link, Priority
+from .link import Bye, ChannelClosed, ChannelError, Connected, Link, Message, Priority, StreamData
 from .places import short_name, subdirectory
 from .ports import Ports
 from .problems import BadRequest, KernelEnded, NoRoom, NoSuchKernel, Problem, StillRuns
@@ -40,15 +40,21 @@ class Later(Exception):
 
 
 class Requests(object):
-    """Takes requests apart, does them, and answers; a request that makes no sense gets an answer that says so."""
+    """What one keeper asks over its link, and the channels that it opened there.
 
-    def __init__(self, worker: "Worker") -> None:
+    Takes requests apart, does them, and answers; a request that makes no sense gets an answer that says so.
+    """
+
+    def __init__(self, worker: "Worker", link: Link) -> None:
         self._worker = worker
+        self._link = link
+        self._kernels: Dict[int, Kernel] = {}  # by channel
         self._journals: List[Feed] = []
         self._unpaid: List[Tuple[Kernel, str, int, int]] = []
-        self._ports = Ports(worker.loop, worker.tell, worker.pump)
+        self._ports = Ports(worker.loop, self.tell, worker.pump)
         self._table: Dict[str, Callable[[Answer], Answer]] = {
             "start": self._start,
+            "adopt": self._adopt,
             "attach": self._attach,
             "detach": self._detach,
             "received": self._received,
@@ -67,6 +73,34 @@ class Requests(object):
             "look": self._look,
             "end": self._end,
         }
+
+    def handle(self, event: object) -> None:
+        """One event of the link."""
+        if isinstance(event, Message):
+            if event.channel == 0:
+                self._link.consumed(0, len(event.data))
+                self.take(bytes(event.data))
+            elif event.channel in self._kernels:
+                self.to_kernel(self._kernels[event.channel], event.channel, event.data)
+            else:
+                self._link.consumed(event.channel, len(event.data))
+        elif isinstance(event, ChannelClosed):
+            kernel = self._kernels.pop(event.channel, None)
+            if kernel is not None:
+                kernel.detach_one(event.channel)
+            else:
+                self.channel_closed(event.channel)
+        elif isinstance(event, StreamData):
+            self.from_stream(event.channel, event.data)
+        elif isinstance(event, Connected) and not event.resumed:
+            self.forget_link()
+        elif isinstance(event, Bye):
+            self._worker.log("the keeper has gone: %s" % event.reason)
+
+    def tell(self, message: Answer) -> None:
+        """An answer or an event, for this keeper."""
+        self._link.send(0, [json.dumps(message, separators=(",", ":")).encode("utf-8")])
+        self._worker.pump_soon()
 
     def take(self, data: bytes) -> None:
         number: Any = None
@@ -95,23 +129,18 @@ class Requests(object):
 
     def _answer(self, number: Any, answer: Answer) -> None:
         if number is not None:
-            self._worker.tell({"id": number, "ok": answer})
+            self.tell({"id": number, "ok": answer})
 
     def _refuse(self, number: Any, do: str, problem: Problem) -> None:
         self._worker.log("%s: %s" % (do, problem))
         if number is not None:
-            self._worker.tell({"id": number, "error": problem.as_dict()})
+            self.tell({"id": number, "error": problem.as_dict()})
 
     def _kernel(self, request: Answer) -> Kernel:
         kernel = self._worker.kernels.get(str(request["kernel"]))
         if kernel is None:
             raise NoSuchKernel(str(request["kernel"])[:100])
         return kernel
-
-    def _link(self) -> Link:
-        if self._worker.visitor is None:
-            raise BadRequest("there is no link")
-        return self._worker.visitor.link
 
     # -- starting -----------------------------------------------------------------------------------------------
 
@@ -186,11 +215,12 @@ class Requests(object):
     # -- listening ----------------------------------------------------------------------------------------------
 
     def _attach(self, request: Answer) -> Answer:
-        kernel, link = self._kernel(request), self._link()
+        kernel, link = self._kernel(request), self._link
         channels = {str(name): int(number) for name, number in dict(request["channels"]).items()}
         received = {str(name): int(number) for name, number in dict(request.get("received") or {}).items()}
         if not set(channels) <= set(NAMES):
             raise BadRequest("a kernel has only these channels: %s" % ", ".join(NAMES))
+        self._worker.take_from_others(kernel, self)
         self._detach_channels(kernel)
         try:
             for name, number in channels.items():
@@ -198,7 +228,7 @@ class Requests(object):
         except ChannelError as error:
             raise BadRequest(str(error)) from None
         for number in channels.values():
-            self._worker.channel_kernels[number] = kernel
+            self._kernels[number] = kernel
         first = {name: kernel.sockets[name].tape.first for name in NAMES}
         kernel.attach(link, channels, received)
         return {
@@ -209,15 +239,33 @@ class Requests(object):
             "reason": kernel.facts.get("reason") if kernel.shown_state == State.ENDED.value else None,
         }
 
+    def _adopt(self, request: Answer) -> Answer:
+        """What a keeper must know that did not start the kernel."""
+        kernel = self._kernel(request)
+        connection = records.read(os.path.join(kernel.directory, CONNECTION)) or {}
+        told = {name: kernel.facts.get(name) for name in ("kernel", "life", "label", "started", "interrupt")}
+        received = {name: kernel.sockets[name].tape.received for name in NAMES}
+        return dict(told, key=connection.get("key"), state=kernel.shown_state, received=received)
+
     def _detach(self, request: Answer) -> Answer:
         kernel = self._kernel(request)
         self._detach_channels(kernel)
         return {}
 
+    def has(self, kernel: Kernel) -> bool:
+        """Whether that kernel is attached here."""
+        return any(self._kernels.get(number) is kernel for number in kernel.channels.values())
+
+    def taken(self, kernel: Kernel, by: Answer) -> None:
+        """Another keeper of the same user attaches it."""
+        self._detach_channels(kernel)
+        self.tell({"event": "taken", "kernel": kernel.id, "by": by})
+
     def _detach_channels(self, kernel: Kernel) -> None:
-        for number in kernel.channels.values():
-            self._worker.channel_kernels.pop(number, None)
-        kernel.detach(self._link())
+        if self.has(kernel):
+            for number in kernel.channels.values():
+                self._kernels.pop(number, None)
+            kernel.detach(self._link)
 
     def _received(self, request: Answer) -> Answer:
         kernel = self._kernel(request)
@@ -227,7 +275,7 @@ class Requests(object):
         return {}
 
     def _journal(self, request: Answer) -> Answer:
-        kernel, link = self._kernel(request), self._link()
+        kernel, link = self._kernel(request), self._link
         if request["name"] not in kernel.sockets:
             raise BadRequest("no such journal: %s" % request["name"])
         tape = kernel.sockets[request["name"]].tape
@@ -254,13 +302,26 @@ class Requests(object):
         self._ports.feed()
 
     def forget_link(self) -> None:
+        """All channels are gone; the kernels live on."""
+        kernels, self._kernels = set(self._kernels.values()), {}
+        for kernel in kernels:
+            kernel.detach(None)
         self._ports.abandon()
         del self._journals[:]
         del self._unpaid[:]
 
+    def link_is_away(self) -> None:
+        """Its connection is gone, and may come again: `keep` counts meanwhile."""
+        for kernel in set(self._kernels.values()):
+            kernel.count_keep()
+
+    def link_is_back(self) -> None:
+        for kernel in set(self._kernels.values()):
+            kernel.stop_keep_while_attached()
+
     def from_stream(self, channel: int, data: Union[bytes, bytearray]) -> None:
         """Bytes for a connection to a port."""
-        self._ports.received(self._link(), channel, data)
+        self._ports.received(self._link, channel, data)
 
     def channel_closed(self, channel: int) -> None:
         """The keeper sends no more on a channel that is no kernel's."""
@@ -281,8 +342,8 @@ class Requests(object):
         if kernel.state is not State.ENDED and kernel.sockets[name].waiting > _MOST_WAITING:
             self._unpaid.append((kernel, name, channel, size))
             self._worker.loop.later(0.05, self._worker.pump)
-        elif self._worker.visitor is not None:
-            self._worker.visitor.link.consumed(channel, size)
+        else:
+            self._link.consumed(channel, size)
 
     # -- acting -------------------------------------------------------------------------------------------------
 
@@ -317,8 +378,8 @@ class Requests(object):
             return {}
         if kernel.state is not State.ENDED:
             raise StillRuns(kernel.life)
-        if self._worker.visitor is not None:
-            self._detach_channels(kernel)
+        self._worker.take_from_others(kernel, self)
+        self._detach_channels(kernel)
         kernel.remove()
         del self._worker.kernels[kernel.id]
         return {}
@@ -361,7 +422,7 @@ class Requests(object):
             else:
                 self._answer(number, {"address": outcome})
 
-        self._ports.connect(self._link(), request, done)
+        self._ports.connect(self._link, request, done)
         raise Later
 
     def _reset(self, request: Answer) -> Answer:
@@ -372,7 +433,10 @@ class Requests(object):
 
     def _list(self, request: Answer) -> Answer:
         sessions = procinfo.sessions()
-        return {"kernels": [kernel.listed(sessions) for kernel in self._worker.kernels.values()]}
+        kernels = list(self._worker.kernels.values())
+        return {
+            "kernels": [dict(one.listed(sessions), attended=self._worker.is_attended(one)) for one in kernels]
+        }
 
     def _scan(self, request: Answer) -> Answer:
         number = request["answer"]

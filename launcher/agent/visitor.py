@@ -6,12 +6,16 @@ import json
 import os
 import socket
 import time
-from typing import Callable, List, Optional
+from typing import TYPE_CHECKING, Callable, List, Optional
 
 from .link import Event, HalfOpen, Link, LinkState, LinkViolation
 from .log import Log
 from .loop import Loop, Timer
 from .problems import Problem
+
+if TYPE_CHECKING:
+    from .requests import Requests
+
 
 _READ = 1 << 20
 _PIPE_SIZE = 1 << 20
@@ -87,14 +91,14 @@ class Visitor(object):
         loop: Loop,
         log: Log,
         link: Link,
-        on_event: Callable[[Event], None],
+        requests: "Requests",
         on_pumped: Callable[[], None],
         on_gone: "Callable[[Visitor, bool], None]",
     ) -> None:
         self.link = link
         self._loop = loop
         self._log = log
-        self._on_event = on_event
+        self.requests = requests
         self._on_pumped = on_pumped
         self._on_gone = on_gone
         self._loader: Optional[socket.socket] = None
@@ -228,7 +232,7 @@ class Visitor(object):
                 self._log("nothing was heard from the keeper for %.0f s" % event.silent_for)
                 self._gone()
                 return
-            self._on_event(event)
+            self.requests.handle(event)
         self.pump()
 
     def _tick(self) -> None:

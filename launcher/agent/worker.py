@@ -1,6 +1,5 @@
 """The worker: one thread that moves bytes between kernels, tapes and the link, and does what the keeper asks."""
 
-import json
 import os
 import shutil
 import signal
@@ -13,7 +12,7 @@ from . import guard, records
 from .frames import open_hello
 from .guard import Held
 from .kernels import RECORD, Event, Holder, Kernel, State
-from .link import Bye, ChannelClosed, Connected, Link, LinkViolation, Message, Role, StreamData
+from .link import Link, LinkViolation, Role
 from .log import Log
 from .loop import Loop, Timer
 from .places import subdirectory
@@ -24,6 +23,7 @@ from .visitor import Handover, Visitor
 LOCK, LISTENER = "lock", "listener"
 IDLE = 60.0
 _ENDING = 5.0
+_MOST_VISITORS = 16  # sessions of keepers, most of them of machines that sleep or are no more
 _UID = struct.Struct("3i")
 
 
@@ -46,8 +46,7 @@ class Worker(Holder):
         self.log = log
         self.loop = Loop(log)
         self.kernels: Dict[str, Kernel] = {}
-        self.visitor: Optional[Visitor] = None
-        self.channel_kernels: Dict[int, Kernel] = {}
+        self._visitors: List[Visitor] = []
         self._channel = channel
         #: Names of what the guard holds, with our own descriptors; those who use them close them.
         self._held = held.descriptors
@@ -59,10 +58,9 @@ class Worker(Holder):
         self._listener = socket.socket(fileno=os.dup(self._held[LISTENER]))
         self._replace_guard = False
         self._ended = False
-        self._requests = Requests(self)
 
     def __repr__(self) -> str:
-        return "<Worker of %s, %d kernels, %r>" % (self.directory, len(self.kernels), self.visitor)
+        return "<Worker of %s, %d kernels, %r>" % (self.directory, len(self.kernels), self._visitors)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -116,7 +114,7 @@ class Worker(Holder):
 
     def _look_whether_idle(self) -> None:
         busy = any(kernel.state is not State.ENDED for kernel in self.kernels.values())
-        if busy or (self.visitor is not None and self.visitor.is_connected):
+        if busy or any(visitor.is_connected for visitor in self._visitors):
             if self._idle is not None:
                 self._idle.cancel()
                 self._idle = None
@@ -126,8 +124,8 @@ class Worker(Holder):
     def end(self) -> None:
         """Kernels that still run are left alone: the next agent takes them up."""
         self.log("the agent ends")
-        if self.visitor is not None:
-            self.visitor.leave("the agent has ended")
+        for visitor in self._visitors:
+            visitor.leave("the agent has ended")
         try:
             os.unlink(os.path.join(self.directory, "socket"))
         except FileNotFoundError:
@@ -235,76 +233,54 @@ class Worker(Holder):
             self.log("a HELLO that makes no sense: %s" % violation)
             handover.refuse()
             return
-        visitor = self.visitor
-        if visitor is None or visitor.link.session != hello["session"]:
+        visitor = next((one for one in self._visitors if one.link.session == hello["session"]), None)
+        if visitor is None:
             self._displace(hello["about"])
             about = {"pid": os.getpid(), "host": os.uname()[1]}
             link = Link(Role.AGENT, hello["session"], about)
-            visitor = Visitor(self.loop, self.log, link, self._event, self._pumped, self._gone)
-            self.visitor = visitor
+            visitor = Visitor(self.loop, self.log, link, Requests(self, link), self._feed_more, self._gone)
+            self._visitors.append(visitor)
         visitor.connect(handover)
-        for kernel in self.kernels.values():
-            kernel.stop_keep_while_attached()
+        visitor.requests.link_is_back()
         self._look_whether_idle()
 
     def _displace(self, about: Event) -> None:
-        former, self.visitor = self.visitor, None
-        if former is None:
-            return
-        who = " of %s on %s" % (about["user"], about.get("host", "?")) if about.get("user") else ""
-        self.log("another keeper%s takes over" % who)
-        self._forget_link()
-        former.leave("another keeper%s has taken over" % who)
+        """A keeper that was started again has no use for its former session, nor have we for very many."""
+        same = [one for one in self._visitors if _about(one).get("keeper") == about.get("keeper")]
+        away = [one for one in self._visitors if not one.is_connected and one not in same]
+        for former in same + away[: max(len(self._visitors) - len(same) - _MOST_VISITORS + 1, 0)]:
+            self.log("the session of a keeper%s is over" % _who(_about(former)))
+            former.requests.forget_link()
+            former.leave("another keeper%s has taken over" % _who(about))
+            self._visitors.remove(former)
 
-    def _forget_link(self) -> None:
-        self.channel_kernels.clear()
-        self._requests.forget_link()
-        self._hungry.clear()
-        for kernel in self.kernels.values():
-            if kernel.feeds:
-                kernel.detach(None)
+    def take_from_others(self, kernel: Kernel, taker: Requests) -> None:
+        """The kernel is one keeper's at a time; whoever had it is told."""
+        for visitor in self._visitors:
+            if visitor.requests is not taker and visitor.requests.has(kernel):
+                visitor.requests.taken(kernel, self._about(taker))
+
+    def _about(self, taker: Requests) -> Event:
+        about = next((_about(one) for one in self._visitors if one.requests is taker), {})
+        return {name: str(about[name])[:100] for name in ("user", "host") if name in about}
+
+    def is_attended(self, kernel: Kernel) -> bool:
+        """Whether a keeper that can be reached has it."""
+        return any(one.is_connected and one.requests.has(kernel) for one in self._visitors)
 
     def _gone(self, visitor: Visitor, for_good: bool) -> None:
-        if visitor is not self.visitor:
+        if visitor not in self._visitors:
             return
         if for_good:
-            self.visitor = None
-            self._forget_link()
-        for kernel in self.kernels.values():
-            if kernel.feeds:
-                kernel.count_keep()
+            self._visitors.remove(visitor)
+            visitor.requests.forget_link()
+        visitor.requests.link_is_away()
         self._look_whether_idle()
 
-    def _event(self, event: object) -> None:
-        visitor = self.visitor
-        if visitor is None:
-            return
-        if isinstance(event, Message):
-            if event.channel == 0:
-                visitor.link.consumed(0, len(event.data))
-                self._requests.take(bytes(event.data))
-            elif event.channel in self.channel_kernels:
-                self._requests.to_kernel(self.channel_kernels[event.channel], event.channel, event.data)
-            else:
-                visitor.link.consumed(event.channel, len(event.data))
-        elif isinstance(event, ChannelClosed):
-            kernel = self.channel_kernels.pop(event.channel, None)
-            if kernel is not None:
-                kernel.detach_one(event.channel)
-            else:
-                self._requests.channel_closed(event.channel)
-        elif isinstance(event, StreamData):
-            self._requests.from_stream(event.channel, event.data)
-        elif isinstance(event, Connected) and not event.resumed:
-            self._forget_link()
-        elif isinstance(event, Bye):
-            self.log("the keeper has gone: %s" % event.reason)
-
     def tell(self, event: Event) -> None:
-        if self.visitor is not None:
-            data = json.dumps(event, separators=(",", ":")).encode("utf-8")
-            self.visitor.link.send(0, [data])
-            self._hungry_soon()
+        """All keepers: each knows which kernels are its own."""
+        for visitor in self._visitors:
+            visitor.requests.tell(event)
 
     # -- feeding ------------------------------------------------------------------------------------------------
 
@@ -312,19 +288,20 @@ class Worker(Holder):
         self._hungry.add(kernel)
         self.pump()
 
-    def _hungry_soon(self) -> None:
+    def pump_soon(self) -> None:
         if not self._feeding:
             self.loop.later(0.0, self.pump)
 
-    def _pumped(self) -> None:
-        """The link has given out some of what it had: there is room for more."""
+    def _feed_more(self) -> None:
+        """A link has given out some of what it had: there is room for more."""
         if not self._feeding:
             self._feed()
 
     def _feed(self) -> None:
         self._feeding = True
         try:
-            self._requests.feed()
+            for visitor in self._visitors:
+                visitor.requests.feed()
             for kernel in list(self._hungry):
                 if not kernel.feed():
                     self._hungry.discard(kernel)
@@ -335,8 +312,8 @@ class Worker(Holder):
         if self._feeding:
             return
         self._feed()
-        if self.visitor is not None:
-            self.visitor.pump()
+        for visitor in list(self._visitors):
+            visitor.pump()
 
     def kernel_ended(self, kernel: Kernel) -> None:
         self._hungry.add(kernel)
@@ -344,6 +321,15 @@ class Worker(Holder):
             if other is not kernel:
                 other.seen_oom()
         self._look_whether_idle()
+
+
+def _about(visitor: Visitor) -> Event:
+    about = visitor.link.peer.get("about")
+    return about if isinstance(about, dict) else {}
+
+
+def _who(about: Event) -> str:
+    return " of %s on %s" % (about["user"], about.get("host", "?")) if about.get("user") else ""
 
 
 def listen(directory: str) -> socket.socket:

@@ -16,7 +16,7 @@ from typing import Any
 from ..client import keeper_directory
 from ..errors import FarkernelError
 from .asking import Asking
-from .kernels import listing, pick
+from .kernels import find_kernel
 
 
 class NoConsole(FarkernelError):
@@ -46,10 +46,10 @@ def run_attach(arguments: argparse.Namespace) -> int:
     if find_spec("jupyter_console") is None:
         raise NoConsole
     with Asking() as client:
-        rows = {str(row.get("kernel")): row for row in listing(client, True)["kernels"]}
-        kernel = pick("kernel", arguments.id, rows)
-        if rows[kernel].get("state") == "ended":
-            raise KernelHasEnded(kernel, rows[kernel].get("reason"))
+        row = find_kernel(client, arguments.id, everything=True)
+        kernel = str(row["kernel"])
+        if row.get("state") == "ended":
+            raise KernelHasEnded(kernel, row.get("reason"))
         connection = client.request("connection", kernel=kernel)["connection"]
         # While the console is open, somebody is there: `keep` does not run out.
         client.watch(kernel, lambda _: None)

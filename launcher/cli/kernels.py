@@ -14,6 +14,7 @@ from ..text import clean
 from . import table
 from .arguments import add_json
 from .asking import Asking
+from .elsewhere import kernels_elsewhere, take_up
 from .output import emit, say
 
 STOP_DEADLINE = 60.0
@@ -67,13 +68,19 @@ def listing(client: KeeperClient, everything: bool) -> dict[str, list[Row]]:
 
 def configure_ps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", metavar="NAME", nargs="*", help="only of these targets or menu entries")
-    parser.add_argument("--all", action="store_true", help="also those that ended over an hour ago")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="also those that ended over an hour ago, and those of other keepers: asks the targets",
+    )
     add_json(parser)
 
 
 def run_ps(arguments: argparse.Namespace) -> int:
     with Asking() as client:
         found = listing(client, True)
+        if arguments.all:
+            found["kernels"] += kernels_elsewhere(client)
     if not arguments.all:
         found["kernels"] = [row for row in found["kernels"] if is_news(row, time.time())]
     if arguments.names:
@@ -147,10 +154,19 @@ def kernel_cells(row: Row) -> Row:
         "left": table.duration(row.get("left")),
         "memory": table.size((usage or {}).get("memory")),
         "gpu": table.size((usage or {}).get("gpu_memory")),
-        "where": row.get("where") or row.get("allocation"),
+        "where": where(row),
         "notebook": row.get("notebook"),
         "why": reason.get("text") if isinstance(reason, dict) else reason or row.get("why"),
     }
+
+
+def where(row: Row) -> Any:
+    """The allocation; for a kernel of another keeper also where that one is."""
+    place = row.get("allocation")
+    if "attended" not in row:
+        return place
+    host = row.get("host") or "elsewhere"
+    return f"{place} (of {host}{', attached there' if row['attended'] else ''})"
 
 
 def allocation_cells(row: Row) -> Row:
@@ -219,8 +235,23 @@ def _one_kernel(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def find_kernel(client: KeeperClient, text: str, everything: bool = False) -> Row:
+    """The kernel with that id; one that only an agent at some target has is taken up.
+
+    With `everything` also one that has ended (but not one that another keeper has taken: it lives).
+    """
+    rows = {str(row.get("kernel")): row for row in listing(client, everything)["kernels"]}
+    here = {name: row for name, row in rows.items() if (row.get("reason") or {}).get("kind") != "taken"}
+    try:
+        return here[pick("kernel", text, here)]
+    except NoSuchId:
+        far = {str(row.get("kernel")): row for row in kernels_elsewhere(client)}
+        row = far[pick("kernel", text, far)]
+        return {**row, "kernel": take_up(client, row)}
+
+
 def _kernel(client: KeeperClient, text: str, everything: bool = False) -> str:
-    return pick("kernel", text, [str(row.get("kernel")) for row in listing(client, everything)["kernels"]])
+    return str(find_kernel(client, text, everything)["kernel"])
 
 
 def _done(arguments: argparse.Namespace, kernel: str, what: str) -> int:

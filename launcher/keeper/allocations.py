@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import platform
@@ -15,7 +14,7 @@ from ...backends import find_backend
 from ...backends.boot import Archive
 from ...backends.contract import Allocation, Route, User
 from ..configuration import Target
-from ..errors import FarkernelError
+from ..errors import FarkernelError, RemoteError
 from .driver import DriverState
 from .far_agent import FarAgent
 
@@ -29,6 +28,10 @@ class Tenant(Protocol):
     """A kernel, as its allocation sees it."""
 
     id: str
+
+    @property
+    def far(self) -> str:
+        """What the agent calls it."""
 
     def agent_fresh(self) -> None:
         """The agent does not know our session: attach again."""
@@ -53,6 +56,7 @@ class HeldAllocation:
         archive: Archive,
         target: Target,
         on_over: Callable[[HeldAllocation], None],
+        keeper: str,
     ) -> None:
         self.key = key
         self.host = target.address.host
@@ -64,7 +68,7 @@ class HeldAllocation:
         self._reporters: set[Callable[[str], None]] = set()
         self._linger: asyncio.TimerHandle | None = None
         self._debts: set[asyncio.Task[None]] = set()
-        about = {"host": platform.node(), "pid": os.getpid(), "version": __version__}
+        about = {"keeper": keeper, "host": platform.node(), "pid": os.getpid(), "version": __version__}
         self.agent = FarAgent(
             about,
             self._route,
@@ -109,19 +113,24 @@ class HeldAllocation:
         self._reporters.discard(report)
         self._consider_leaving()
 
-    def owe_stop(self, kernel: str) -> None:
+    def owe_stop(self, kernel: str, paid: Callable[[], None]) -> None:
         """A kernel was given up while its agent could not be reached: it is stopped when that can be said again.
 
         The debt is the allocation's, because the kernel itself is closed here at once.
         """
-        debt = asyncio.get_running_loop().create_task(self._stop(kernel), name=f"stop {kernel}")
+        debt = asyncio.get_running_loop().create_task(self._stop(kernel, paid), name=f"stop {kernel}")
         self._debts.add(debt)
         debt.add_done_callback(self._paid)
 
-    async def _stop(self, kernel: str) -> None:
-        with contextlib.suppress(FarkernelError):
+    async def _stop(self, kernel: str, paid: Callable[[], None]) -> None:
+        try:
             await self.agent.request("stop", kernel=kernel, grace=0)
             await self.agent.request("forget", kernel=kernel)
+        except RemoteError as error:
+            log.info("kernel %s need not be stopped any more: %s", kernel, error)
+        except FarkernelError:
+            return  # the link was given up: it is still owed
+        paid()
 
     def _paid(self, debt: asyncio.Task[None]) -> None:
         self._debts.discard(debt)
@@ -173,9 +182,9 @@ class HeldAllocation:
             tenant.agent_fresh()
 
     def _event(self, event: dict[str, Any]) -> None:
-        tenant = self.tenants.get(str(event.get("kernel")))
-        if tenant is not None:
-            tenant.agent_event(event)
+        for tenant in list(self.tenants.values()):
+            if tenant.far == event.get("kernel"):
+                tenant.agent_event(event)
 
     def _state(self, state: DriverState, why: str) -> None:
         self.up, self.why = state is DriverState.UP, why
@@ -186,19 +195,22 @@ class HeldAllocation:
 class Allocations:
     """All that the keeper holds."""
 
-    def __init__(self, archive: Archive, user: User) -> None:
+    def __init__(self, archive: Archive, user: User, keeper: str) -> None:
         self._archive = archive
+        self._keeper = keeper
         self._user = user
         self.held: dict[str, HeldAllocation] = {}
 
-    def for_kernel(self, target: Target, kernel: str) -> HeldAllocation:
-        """The allocation in which that kernel runs or shall run; raises `UnknownBackend`."""
+    def for_kernel(self, target: Target, kernel: str | None) -> HeldAllocation:
+        """The allocation in which that kernel (None: nobody's) runs or shall run; raises `UnknownBackend`."""
         backend = find_backend(target.address.scheme)
         key = backend.key(target, kernel)
         held = self.held.get(key)
         if held is None:
             allocation = backend.allocate(target, kernel, self._user)
-            held = self.held[key] = HeldAllocation(key, allocation, self._archive, target, self._over)
+            held = self.held[key] = HeldAllocation(
+                key, allocation, self._archive, target, self._over, self._keeper
+            )
         return held
 
     def retry(self, host: str | None) -> None:

@@ -57,6 +57,9 @@ class Facts:
     target: str = ""
     allocation: str = ""
     started: bool = False  # this life's start was asked of the agent
+    far: str = ""  # what the agent calls it, when another keeper named it; else it has one name
+    lives_before: int = 0  # lives that it had under other keepers
+    owed: bool = False  # it was given up while out of reach: the agent must still be told to stop it
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -65,6 +68,14 @@ class Facts:
     def from_dict(cls, facts: dict[str, Any]) -> Facts:
         """Raises `TypeError` when the dict is not one of ours."""
         return cls(**{name: facts[name] for name in cls.__dataclass_fields__ if name in facts})
+
+    @property
+    def far_name(self) -> str:
+        return self.far or self.kernel
+
+    @property
+    def far_life(self) -> int:
+        return self.life + self.lives_before
 
     def row(self) -> dict[str, Any]:
         """For listings: nothing secret."""

@@ -77,7 +77,7 @@ async def write_output(kernel: Kernel, since: float | None, directory: Path) -> 
         with _create(path) as file:
             for cell in read_cells(kernel.directory / "cells"):
                 _write(file, {"cell": cell})
-            reading = Reading(agent, kernel.id, file, since)
+            reading = Reading(agent, kernel.far, file, since)
             await reading.run()
             _write(file, {"end": True})
         return {"path": str(path), **reading.about}

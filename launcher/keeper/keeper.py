@@ -19,7 +19,8 @@ from ...backends.archive import build_archive
 from ..configuration import Configuration, KeeperSettings, Target
 from ..errors import FarkernelError
 from ..local_end.client_links import own_connection
-from . import forwards, journal, logins, visits
+from . import elsewhere, forwards, journal, logins, visits
+from .adopted import Adopted
 from .allocations import Allocations, HeldAllocation
 from .facts import Facts, KernelState
 from .kernel import Kernel
@@ -62,7 +63,7 @@ class Keeper:
         self._store = store
         self._load = load
         self._ended: dict[str, Facts] = {}
-        self._allocations = Allocations(build_archive(), self.user)
+        self._allocations = Allocations(build_archive(), self.user, store.identity())
         self._since = time.time()
         self._clients = 0
         self._idle: asyncio.TimerHandle | None = None
@@ -88,6 +89,7 @@ class Keeper:
             **journal.handlers(self._kernel, self.directory),
             **forwards.handlers(self._kernel),
             **logins.handlers(self.user, self._configured, self._allocations.retry),
+            **elsewhere.handlers(self, self._configured, self._targets, self._far_names, self._adopt),
             **visits.handlers(self, self._configured, self.user, self._kernel),
         }
 
@@ -101,6 +103,8 @@ class Keeper:
                 facts = Facts.from_dict(found)
                 if facts.state == KernelState.ENDED.value:
                     self._remember(facts)
+                    if facts.owed:
+                        self._pay(facts)
                     continue
                 kernel = self._make(facts, self._target(facts.settings, facts.entry))
                 await kernel.open()
@@ -111,6 +115,16 @@ class Keeper:
             kernel.resume()
             kernel.front_left(None)  # nobody is here yet: `keep` counts
         self.consider_idle()
+
+    def _pay(self, facts: Facts) -> None:
+        """A former keeper gave that kernel up while it was out of reach."""
+
+        def paid() -> None:
+            facts.owed = False
+            self.save(facts)
+
+        target = self._target(facts.settings, facts.entry)
+        self.allocation_for(target, facts.kernel).owe_stop(facts.far_name, paid)
 
     async def close(self) -> None:
         """End, leaving every kernel as it is."""
@@ -135,7 +149,7 @@ class Keeper:
 
     # owner of kernels
 
-    def allocation_for(self, target: Target, kernel: str) -> HeldAllocation:
+    def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation:
         return self._allocations.for_kernel(target, kernel)
 
     def save(self, facts: Facts) -> None:
@@ -403,6 +417,43 @@ class Keeper:
             *(reach(partial(configuration.target, str(name)), Nobody(self.user), deadline) for name in names)
         )
         return {"targets": dict(zip(map(str, names), found, strict=True))}
+
+    async def _adopt(self, target: Target, about: Adopted) -> Kernel:
+        """A kernel that another keeper started is ours from now on, until somebody takes it back."""
+        name = checked_name(about.kernel)
+        if name in self.kernels:
+            kernel = self.kernels[name]
+            if kernel.state is KernelState.ENDED:
+                kernel.come_back(about)
+            return kernel
+        self._ended.pop(name, None)
+        settings = about.label.get("settings")
+        facts = Facts(
+            kernel=name,
+            entry=about.said("entry"),
+            settings={**(settings if isinstance(settings, dict) else {}), "target": target.name},
+            connection=own_connection(self.directory, name, secrets.token_hex(32)),
+            far_key=about.key,
+            notebook=about.said("notebook"),
+            session=uuid.uuid4().hex,
+            target=target.name,
+            started=True,
+        )
+        facts.settings.pop("address", None)
+        self.save(facts)
+        kernel = self._make(facts, self._target(facts.settings, facts.entry))
+        await kernel.open()
+        kernel.adopt(about)
+        kernel.begin()
+        kernel.front_left(None)
+        return kernel
+
+    def _far_names(self) -> set[str]:
+        return {kernel.far for kernel in self.kernels.values() if kernel.state is not KernelState.ENDED}
+
+    def _targets(self) -> list[Target]:
+        configuration = self._load()
+        return [configuration.target(name) for name in configuration.targets]
 
     def _configured(self, name: str) -> Target:
         return self._load().target(name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import platform
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from ..agent.zmtp import Buffer, decode_message, encode_message
 from ..configuration import Target
 from ..errors import FarkernelError
 from ..local_end.local_end import LocalEnd
+from .adopted import Adopted, left_behind
 from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
 from .facts import MOVES, Facts, IllegalMove, KernelState, reason_from_error
@@ -45,7 +47,7 @@ class Owner(Protocol):
     @property
     def user(self) -> KeeperUser: ...
 
-    def allocation_for(self, target: Target, kernel: str) -> HeldAllocation: ...
+    def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation: ...
     def save(self, facts: Facts) -> None: ...
     def remember_info(self, entry: str, info: dict[str, Any]) -> None: ...
     def recall_info(self, entry: str) -> dict[str, Any] | None: ...
@@ -86,6 +88,11 @@ class Kernel:
         self._stop_kind = "stopped"
         self._stopped_because = ""
         self.gone = False
+
+    @property
+    def far(self) -> str:
+        """What its agent calls it."""
+        return self.facts.far_name
 
     def __repr__(self) -> str:
         return f"<Kernel {self.id}, life {self.facts.life}, {self.facts.state}, {self.local!r}>"
@@ -141,6 +148,8 @@ class Kernel:
             self.facts.started = True
             if self.state is KernelState.WAITING:
                 self._move(KernelState.STARTING)
+            if self.facts.notebook and self.facts.far_life == 1:
+                await self._look_for_left_behind(held)
             answer = await held.agent.request("start", **self._start_arguments())
             self.facts.interrupt = str(answer.get("interrupt", "signal"))
             self._save()
@@ -149,6 +158,45 @@ class Kernel:
             log.info("kernel %s: the link ended before it was started", self.id)
         except FarkernelError as error:
             self._end(reason_from_error(error.as_dict()))
+
+    async def _look_for_left_behind(self, held: HeldAllocation) -> None:
+        """The notebook may have a kernel there that this keeper does not know: of another machine, or a lost state."""
+        rows = (await held.agent.request("list")).get("kernels") or []
+        name = left_behind(rows, self.facts.entry, self.facts.notebook)
+        if name is None or name == self.far:
+            return
+        try:
+            about = Adopted.from_answer(await held.agent.request("adopt", kernel=name))
+        except (FarkernelError, KeyError, TypeError, ValueError) as error:
+            log.warning("kernel %s: %s cannot be taken up: %s", self.id, name, error)
+            return
+        self.adopt(about)
+        self.local.say_in_first_cell(
+            f"[farkernel] This notebook's kernel was still there ({about.origin()}) and has been taken up with all "
+            "that it had. For a fresh one, restart it.\n"
+        )
+
+    def come_back(self, about: Adopted) -> None:
+        """Another keeper had taken it, and this one takes it back."""
+        self._close_channels()
+        self.facts.reason = None
+        self._move(KernelState.WAITING)
+        self.facts.session = self.local.new_life()
+        self.adopt(about)
+        self.begin()
+
+    def adopt(self, about: Adopted) -> None:
+        """From now on this is the far kernel that `about` tells of; it has not been attached yet."""
+        log.info("kernel %s takes up %s (%s)", self.id, about.kernel, about.origin())
+        facts = self.facts
+        facts.far, facts.far_key, facts.interrupt = about.kernel, about.key, about.interrupt
+        facts.lives_before = about.life - facts.life
+        self._save()
+        self.local.take_up(about.key, about.received)
+
+    def _stop_paid(self) -> None:
+        self.facts.owed = False
+        self._save()
 
     def _enter(self) -> HeldAllocation:
         held = self._owner.allocation_for(self.target, self.id)
@@ -163,8 +211,8 @@ class Kernel:
     def _start_arguments(self) -> dict[str, Any]:
         target, facts = self.target, self.facts
         arguments: dict[str, Any] = {
-            "kernel": self.id,
-            "life": facts.life,
+            "kernel": self.far,
+            "life": facts.far_life,
             "env": {**facts.env, **dict(target.env)},
             "unset": list(target.unset),
             "cwd": target.cwd or facts.cwd,
@@ -173,7 +221,13 @@ class Kernel:
             "interrupt": None,
             "keep": target.keep,
             "journal": target.journal,
-            "label": {"entry": facts.entry, "notebook": facts.notebook, "target": facts.target},
+            "label": {
+                "entry": facts.entry,
+                "notebook": facts.notebook,
+                "target": facts.target,
+                "settings": facts.settings,
+                "host": platform.node(),
+            },
         }
         if target.python:
             arguments["python"] = target.python
@@ -193,8 +247,18 @@ class Kernel:
             self.local.say_dropped(
                 str(event.get("name")), event.get("bytes"), event.get("first"), event.get("last")
             )
-        elif event.get("event") == "kernel" and event.get("life") == self.facts.life:
+        elif event.get("event") == "taken":
+            self._taken(event.get("by"))
+        elif event.get("event") == "kernel" and event.get("life") == self.facts.far_life:
             self._far_state(str(event.get("state")), event.get("reason"))
+
+    def _taken(self, by: Any) -> None:
+        where = str(by.get("host") or "another machine") if isinstance(by, dict) else "another machine"
+        self._channels = {}
+        text = f"your keeper on {where[:100]} has taken it over, and it runs on there"
+        self._end(
+            {"kind": "taken", "text": f"{text}. To take it back: farkernel attach {self.far}", "tail": ""}
+        )
 
     def link_changed(self) -> None:
         held = self.allocation
@@ -235,7 +299,7 @@ class Kernel:
         try:
             received = self.local.received()
             answer = await held.agent.request(
-                "attach", kernel=self.id, channels=self._channels, received=received
+                "attach", kernel=self.far, channels=self._channels, received=received
             )
         except (SessionLost, AgentGone):
             return  # the next fresh session attaches again
@@ -288,7 +352,7 @@ class Kernel:
     def _tell_received(self) -> None:
         self._acknowledge = None
         if self.allocation is not None and self._channels:
-            self.allocation.agent.tell("received", kernel=self.id, numbers=self.local.received())
+            self.allocation.agent.tell("received", kernel=self.far, numbers=self.local.received())
 
     def to_kernel(self, channel: str, number: int, frames: Sequence[Buffer]) -> None:
         """Called by the local end, in order of numbers.  Raises `MessageTooLarge`."""
@@ -320,7 +384,7 @@ class Kernel:
             self._chore(self._interrupt_there(held), "interrupt")
 
     async def _interrupt_there(self, held: HeldAllocation) -> None:
-        answer = await held.agent.request("interrupt", kernel=self.id)
+        answer = await held.agent.request("interrupt", kernel=self.far)
         if answer.get("how") == "message":
             self.local.send_interrupt_request()
 
@@ -333,7 +397,7 @@ class Kernel:
 
     async def signal(self, signum: int) -> None:
         if self.allocation is not None and self.state is KernelState.LIVE:
-            await self.allocation.agent.request("signal", kernel=self.id, signum=signum, group=True)
+            await self.allocation.agent.request("signal", kernel=self.far, signum=signum, group=True)
 
     def shutdown(self, restart: bool) -> None:
         """The user wants it ended: let the held shutdown_request go, so that the kernel can end by itself."""
@@ -357,13 +421,14 @@ class Kernel:
             # Nobody there to be asked now.  What was started is ended by the agent's own `keep`, or when it
             # is found again.
             if held is not None and asked:
-                held.owe_stop(self.id)
+                self.facts.owed = True
+                held.owe_stop(self.far, self._stop_paid)
             self._end({"kind": self._stop_kind, "text": text, "tail": ""})
             return
         self._stopped_because = text
         life = self.facts.life
         try:
-            await held.agent.request("stop", kernel=self.id, grace=0 if now else _STOP_GRACE)
+            await held.agent.request("stop", kernel=self.far, grace=0 if now else _STOP_GRACE)
         except FarkernelError as error:
             log.warning("kernel %s: could not be stopped: %s", self.id, error)
         if self.facts.life == life:  # it may have been started again meanwhile
@@ -374,7 +439,7 @@ class Kernel:
         held = self.allocation
         if held is None or not held.up or not self.facts.started:
             return str((self.facts.reason or {}).get("tail", ""))
-        answer = await held.agent.request("log", kernel=self.id, size=size)
+        answer = await held.agent.request("log", kernel=self.far, size=size)
         return str(answer.get("text", ""))
 
     def detach(self) -> None:
@@ -449,7 +514,7 @@ class Kernel:
             if held.up:
                 with contextlib.suppress(FarkernelError, TimeoutError):
                     async with asyncio.timeout(5):
-                        await held.agent.request("forget", kernel=self.id)
+                        await held.agent.request("forget", kernel=self.far)
             for channel in self._channels.values():
                 held.agent.close_channel(channel)
             held.leave(self, self.local.say_waiting)

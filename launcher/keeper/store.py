@@ -14,6 +14,7 @@ import logging
 import os
 import platform
 import re
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self._kernels = directory / "kernels"
         self._infos = directory / "kernel-info"
+        self._identity = directory / "identity"
         for each in (directory, self._kernels, self._infos):
             try:
                 each.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -107,6 +109,21 @@ class Store:
         except (StoreError, OSError) as error:
             log.warning("%s; what must be remembered goes to %s", error, fallback)
             return cls(fallback)
+
+    def identity(self) -> str:
+        """Tells this user's keepers from each other, for agents that several of them ask; the same for every life."""
+        try:
+            known = self._identity.read_text(encoding="ascii").strip()
+            if re.fullmatch("[0-9a-f]{32}", known):
+                return known
+        except (OSError, ValueError):
+            pass
+        fresh = secrets.token_hex(16)
+        try:
+            write_atomically(self._identity, fresh.encode())
+        except StoreError as error:
+            log.warning("%s; agents will take the next keeper for another one", error)
+        return fresh
 
     def save(self, kernel: str, facts: dict[str, Any]) -> None:
         """Raises `StoreError`."""

@@ -27,7 +27,7 @@ _MOST_SAID = 256 * 1024
 class Owner(Protocol):
     """What a visit needs of the keeper."""
 
-    def allocation_for(self, target: Target, kernel: str) -> HeldAllocation: ...
+    def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation: ...
 
 
 Find = Callable[[str], Target]
@@ -89,7 +89,7 @@ class Visitor:
     """A tenant of an allocation that is no kernel: holds it while something is asked."""
 
     def __init__(self) -> None:
-        self.id = f"visit-{secrets.token_hex(4)}"
+        self.id = self.far = f"visit-{secrets.token_hex(4)}"
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def agent_fresh(self) -> None:
@@ -113,7 +113,7 @@ class Visitor:
 async def visit(owner: Owner, target: Target) -> AsyncIterator[Callable[..., Awaitable[dict[str, Any]]]]:
     """Gives what asks the agent; it raises what the agent says, or why there will be no agent."""
     visitor = Visitor()
-    held = owner.allocation_for(target, visitor.id)
+    held = owner.allocation_for(target, None)
     held.enter(visitor, visitor.waiting)
 
     async def ask(do: str, patience: float = _DEADLINE, **arguments: Any) -> dict[str, Any]:

@@ -118,6 +118,7 @@ class LocalEnd:
         self._replies_until = 0.0
         self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
         self._own_requests: set[str] = set()
+        self._to_say: list[str] = []
         self._wait_for_start: list[Callable[[], None]] = []
         self._doubtful: dict[str, int] = {}
 
@@ -197,6 +198,21 @@ class LocalEnd:
             for each in ("requests", "positions", "published", "cells", "missed"):
                 (self._directory / each).unlink(missing_ok=True)
             self._directory.rmdir()
+
+    def take_up(self, far_key: str, received: dict[str, int]) -> None:
+        """The kernel is one that another keeper started: its key, and what that keeper had dealt with."""
+        self._far_signer = Signer(far_key.encode(), "hmac-sha256")
+        for name in Positions.NAMES:
+            self._positions[name] = max(self._positions[name], received.get(name, 0))
+        self._iopub_seen = self._positions["iopub"]
+
+    def say_in_first_cell(self, text: str) -> None:
+        """Something that whoever opens the notebook should know."""
+        cell = self.running_cell()
+        if cell is None:
+            self._to_say.append(text)
+        else:
+            self.publish(self.composer.stream(text, cell.message, "stderr"))
 
     def refresh_endpoints(self) -> None:
         """A front end is about to connect (again)."""
@@ -408,6 +424,9 @@ class LocalEnd:
 
     def _say_missed(self, request: Request) -> None:
         """The first cell after somebody came back says what came meanwhile."""
+        for text in self._to_say:
+            self.publish(self.composer.stream(text, request.message, "stderr"))
+        self._to_say.clear()
         if self._missed.count and self._sockets_now.iopub.subscribers:
             text = missed_text(self._directory.name[:8], self._missed.take())
             self.publish(self.composer.stream(text, request.message, "stderr"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ class Gate:
         """Whether it asks only those who came to be asked."""
         self.tries = 0
         self.streams: list[ProcessStream] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def cut(self) -> None:
@@ -64,6 +66,7 @@ class GatedRoute:
                 raise RouteError("the gate refused that code", "Look at your token again", needs_user=True)
         stream = await LocalRoute(self._user).open(command, receiver)
         self._gate.streams.append(stream)
+        self._gate.processes.append(stream._process)
         return stream
 
 
@@ -95,41 +98,45 @@ class GatedBackend:
 
 
 @contextmanager
-def keeper_behind(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Clients of this test find this keeper, and start no other."""
+def keeper_behind(gate: Gate, monkeypatch: pytest.MonkeyPatch, name: str = "keeper") -> Iterator[Path]:
+    """Clients of this test find this keeper, and start no other; gives its directory.
+
+    One with another name is that of another machine: it shares nothing but the far end.
+    """
     backend = GatedBackend(gate)
     monkeypatch.setattr(backends, "find_backend", lambda scheme: backend)
     for module in ("allocations", "visits", "reach", "logins"):
         monkeypatch.setattr(f"farkernel.launcher.keeper.{module}.find_backend", lambda scheme: backend)
-    directory = Path(private_directory()) / "keeper"
+    directory = Path(private_directory()) / name
     directory.mkdir(mode=0o700)
     lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     listening = threading.Event()
-    keepers: list[Keeper] = []
+    keepers: list[tuple[Keeper, asyncio.AbstractEventLoop]] = []
 
     async def run() -> None:
         gate.loop = asyncio.get_running_loop()
-        keeper = Keeper(directory, Store.default(directory / "state"), load)
+        keeper = Keeper(directory, Store(directory / "state"), load)
         server = Server(
             str(directory / "socket"), keeper.handlers(), keeper.user.lent.lend, keeper.clients_changed
         )
         await server.start()
-        keepers.append(keeper)
+        keepers.append((keeper, gate.loop))
         listening.set()
         await keeper.finished.wait()
         await server.close()
         await keeper.close()
-        for stream in gate.streams:
-            stream._process.wait(10)  # nobody else will, once this loop has ended
+        for process in gate.processes:
+            process.wait(10)  # nobody else will, once this loop has ended
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
     try:
         assert listening.wait(10)
-        yield
+        yield directory
     finally:
-        if keepers and gate.loop is not None and thread.is_alive():
-            gate.loop.call_soon_threadsafe(keepers[0].finished.set)
+        for keeper, loop in keepers:
+            with suppress(RuntimeError):  # it has ended already
+                loop.call_soon_threadsafe(keeper.finished.set)
         thread.join(10)
         os.close(lock)

@@ -37,14 +37,18 @@ def test_a_stop_asked_for_without_a_link_is_carried_out_when_there_is_one(
     async def play() -> None:
         far = FarEnd(lambda request: {"ok": {}})
         over = asyncio.Event()
+        paid: list[str] = []
         target = Target("here", parse_address("local:"))
         archive = Archive(b"zip", "0" * 64, 3)
-        held = HeldAllocation("local:", Place(far), archive, target, lambda _: over.set())
-        held.owe_stop("k")  # the link has not come up yet, and no kernel holds the allocation
+        held = HeldAllocation("local:", Place(far), archive, target, lambda _: over.set(), "me")
+        held.owe_stop(
+            "k", lambda: paid.append("k")
+        )  # the link has not come up yet, and no kernel holds the allocation
         await over.wait()
         assert [(request["do"], request["kernel"]) for request in far.requests] == [
             ("stop", "k"),
             ("forget", "k"),
         ]
+        assert paid == ["k"]
 
     asyncio.run(asyncio.wait_for(play(), 20))
