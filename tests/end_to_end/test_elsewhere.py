@@ -27,7 +27,10 @@ def office(home: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRe
 
 @pytest.fixture
 def laptop(office: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeeperClient]:
-    with keeper_behind(Gate(), monkeypatch, "laptop") as directory, KeeperClient(str(directory), start=False) as client:
+    with (
+        keeper_behind(Gate(), monkeypatch, "laptop") as directory,
+        KeeperClient(str(directory), start=False) as client,
+    ):
         yield client
 
 
