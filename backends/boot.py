@@ -31,6 +31,8 @@ PYTHONS = (
 )
 
 _SCRIPT = """\
+FARKERNEL_UMASK=$(umask)
+export FARKERNEL_UMASK
 umask 077
 FARKERNEL_LOADER={loader}
 FARKERNEL_BOOT={arguments}

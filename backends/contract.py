@@ -98,8 +98,12 @@ class Stream(Protocol):
     def write(self, buffers: Sequence[Buffer]) -> None:
         """Send them, in order; what the system does not take now is kept (as references)."""
 
-    def close(self) -> None:
-        """End the command's input and stop reading.  May be called again."""
+    def close(self, dead: bool = False) -> None:
+        """End the command's input and stop reading.  May be called again.
+
+        ``dead``: nothing has been heard from the far end for too long; whatever carries this stream (an SSH
+        connection) must not carry another one.
+        """
 
 
 class Route(Protocol):

@@ -5,6 +5,7 @@ The tables TARGET_KEYS, RESOURCE_KEYS and KEEPER_KEYS are the whole schema; docs
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ class Target:
     capacity: int | None = None  # kernels at a time; None: no limit of ours
     journal: int = 256 * MIB
     agent_python: tuple[str, ...] = ()  # interpreters to try for the agent, before the usual ones
+    ssh: str = "auto"  # the SSH client
+    ssh_config: str | None = None  # a file instead of the usual ones
     warnings: tuple[str, ...] = field(
         default=(), compare=False
     )  # settings of a menu entry that a lock overruled
@@ -93,6 +96,14 @@ def text(value: object) -> str:
     if not value or not value.isprintable():
         raise _wrong(value, "a string that is not empty and holds no control characters")
     return value
+
+
+def path(value: object) -> str:
+    """A file on this machine: absolute, or in the home (``~/…``)."""
+    expanded = os.path.expanduser(text(value))
+    if not expanded.startswith("/"):
+        raise _wrong(value, 'an absolute path, or one that begins with "~/"')
+    return expanded
 
 
 def shell_lines(value: object) -> str:
@@ -280,6 +291,8 @@ TARGET_KEYS: Mapping[str, Parser | Mapping[str, Parser]] = {
     "capacity": positive,
     "journal": size,
     "agent_python": texts,
+    "ssh": choice("auto", "asyncssh", "program", "paramiko"),
+    "ssh_config": path,
 }
 
 DEFAULT_KEYS = {key: parser for key, parser in TARGET_KEYS.items() if key != "address"}

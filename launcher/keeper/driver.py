@@ -99,6 +99,7 @@ class LinkDriver:
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
         self._was_up = False
+        self._silent = False  # the connection is half-open: what carries it must not be used again
         self._retry = asyncio.Event()
         self.on_pumped: Callable[[], None] = _nothing
 
@@ -111,7 +112,7 @@ class LinkDriver:
         try:
             while True:
                 self._set(DriverState.OPENING, self.why)
-                self._was_up = False
+                self._was_up = self._silent = False
                 self._retry.clear()
                 why, needs_user = await self._one_connection()
                 pause = _FIRST_PAUSE if self._was_up else min(pause * 2, _LONGEST_PAUSE)
@@ -193,6 +194,7 @@ class LinkDriver:
                 async with asyncio.timeout(_BOOT_DEADLINE):
                     await self._until_up()
             except TimeoutError:
+                self._silent = True
                 return f"no answer within {_BOOT_DEADLINE:.0f} s", False
             return await self._over, False
         except RouteError as error:
@@ -231,6 +233,7 @@ class LinkDriver:
                 self._was_up = True
                 self._set(DriverState.UP, "")
             if isinstance(event, HalfOpen):
+                self._silent = True
                 self._finish_quietly(f"nothing heard for {event.silent_for:.0f} s")
             elif isinstance(event, Bye):
                 self._finish(Displaced(event.reason))
@@ -254,7 +257,7 @@ class LinkDriver:
         if over is not None and over.done() and not over.cancelled():
             over.exception()  # seen, also when nobody waited for it any more
         if stream is not None:
-            stream.close()
+            stream.close(dead=self._silent)
         self.link.disconnect(self._loop.time())
 
     def _arm(self) -> None:

@@ -138,3 +138,13 @@ def test_nothing_of_ours_is_seen_in_the_process_list(tmp_path: Path) -> None:
     assert "FARKERNEL_LOADER" in seen
     assert "YS1zZWNyZXQtaGVsbG8" not in seen
     assert os.environ.get("FARKERNEL_LOADER") is None
+
+
+def test_the_users_own_umask_travels_on_and_ours_is_private(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho $FARKERNEL_UMASK $(umask)\n")
+    program.chmod(0o755)
+    boot = Boot(ARCHIVE, "host", b"", [str(program)])
+    script = b"umask 027\n" + boot.script
+    done = subprocess.run(["/bin/sh", "-s"], input=script, capture_output=True, timeout=20, check=True)
+    assert done.stdout.split() == [b"0027", b"0077"]

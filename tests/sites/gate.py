@@ -15,7 +15,8 @@ import pytest
 
 from farkernel import backends
 from farkernel.backends.contract import NotAnswered, Question, Receiver, RouteError, User
-from farkernel.backends.local import LocalRoute, ProcessStream
+from farkernel.backends.local import LocalRoute
+from farkernel.backends.process_stream import ProcessStream
 from farkernel.launcher.agent.places import private_directory
 from farkernel.launcher.configuration import Target, load
 from farkernel.launcher.keeper.keeper import Keeper

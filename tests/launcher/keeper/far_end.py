@@ -24,6 +24,7 @@ class MemoryStream:
         self._far = far
         self.receiver = receiver
         self.open = True
+        self.dead = False
 
     def write(self, buffers: Sequence[Buffer]) -> None:
         data = b"".join(bytes(buffer) for buffer in buffers)
@@ -46,7 +47,8 @@ class MemoryStream:
             self.open = False
             self.receiver.closed(said)
 
-    def close(self) -> None:
+    def close(self, dead: bool = False) -> None:
+        self.dead = dead
         self.cut()
 
 

@@ -1,0 +1,114 @@
+"""`ssh://` targets: any machine with sshd and a Python."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import shlex
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from ..launcher.configuration import Target
+from .contract import Receiver, Stream, User
+from .ssh_choice import choose_client
+from .ssh_config import ConfigError, HostSettings, Place, read_settings
+from .ssh_connections import SshClient, Who, shared_connections
+from .ssh_errors import NoClient
+
+# Constants, so that nothing has to be quoted for a login shell that nobody knows (bash, tcsh, fish, zsh agree).
+SHELL = "exec /bin/sh -s"
+# Any other command comes as the first line of stdin; `read` takes that line and not a byte more (POSIX, read).
+ANY = "exec /bin/sh -c 'IFS= read -r line; eval \"$line\"'"
+
+_CLIENTS = {
+    "asyncssh": (".ssh_asyncssh", "AsyncsshClient"),
+    "program": (".ssh_program", "ProgramClient"),
+    "paramiko": (".ssh_paramiko", "ParamikoClient"),
+}
+
+
+@functools.cache
+def find_client(name: str) -> SshClient:
+    """Raises `NoClient` where its library is missing."""
+    module, attribute = _CLIENTS[name]
+    try:
+        return cast(SshClient, getattr(importlib.import_module(module, __package__), attribute)())
+    except ImportError as error:
+        raise NoClient(name, f"{error.name} is not installed") from error
+
+
+def place_of(target: Target) -> Place:
+    """Where the target's address leads, as ssh_config is asked for it: for `ssh:` and for schedulers' login hosts."""
+    address = target.address
+    return Place(address.host or "localhost", address.user, address.port, target.ssh_config)
+
+
+class SshRoute:
+    """Commands on the host of a target's address."""
+
+    def __init__(self, target: Target, user: User) -> None:
+        self._place = place_of(target)
+        self._wanted = target.ssh
+        self._who = Who(user, self._place.host)
+
+    def __repr__(self) -> str:
+        return f"<SshRoute to {self._place}>"
+
+    async def open(self, command: Sequence[str], receiver: Receiver) -> Stream:
+        settings = await asyncio.to_thread(read_settings, self._place)
+        client = find_client(await choose_client(self._wanted, settings, self._who.user.environment()))
+        line = b"" if tuple(command) == ("/bin/sh", "-s") else first_line(command)
+        stream = await shared_connections().open(
+            client, settings, self._who, ANY if line else SHELL, receiver
+        )
+        if line:
+            stream.write([line])
+        return stream
+
+
+def first_line(command: Sequence[str]) -> bytes:
+    """The line that `ANY` runs: each word quoted; line ends in them are put together at the far end."""
+    words = " ".join(shlex.quote(word) for word in command)
+    if "\n" not in words:
+        return f"exec {words}\n".encode()
+    words = words.replace("\n", "'\"$n\"'")
+    return f"n=$(printf '\\nx'); n=${{n%x}}; exec {words}\n".encode()
+
+
+class SshAllocation:
+    """The host: always there, nothing to give back."""
+
+    name = "host"
+
+    def __init__(self, target: Target, user: User) -> None:
+        self._route = SshRoute(target, user)
+
+    async def ready(self, report: Callable[[str], None]) -> SshRoute:
+        return self._route
+
+    async def release(self) -> None:
+        """Nothing was taken."""
+
+
+class SshBackend:
+    def key(self, target: Target, kernel: str) -> str:
+        """Two names of one host in ssh_config are one allocation: its agent serves one link."""
+        place = place_of(target)
+        try:
+            return f"ssh:{_described(read_settings(place))}"
+        except ConfigError:  # said again, with its words, when the route is opened
+            return f"ssh:{place}"
+
+    def door(self, target: Target, user: User) -> SshRoute:
+        return SshRoute(target, user)
+
+    def allocate(self, target: Target, kernel: str, user: User) -> SshAllocation:
+        return SshAllocation(target, user)
+
+
+def _described(settings: HostSettings) -> str:
+    return f"{settings} via {_described(settings.via)}" if settings.via is not None else str(settings)
+
+
+BACKEND = SshBackend()
