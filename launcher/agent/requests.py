@@ -6,7 +6,8 @@ import signal
 import struct
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
 
-from . import procinfo, records, specs
+from . import procinfo, records, specs, surroundings
+from .containers import Inside, name_of
 from .feeds import Feed
 from .kernels import CONNECTION, Kernel, State, connection_facts
 from .link import ChannelError, Link, Priority
@@ -125,7 +126,8 @@ class Requests(object):
         if kernel is not None and kernel.state is not State.ENDED:
             raise StillRuns(kernel.life)
         environment = specs.complete_environment(os.environ, specs.NOTHING, {}, [])
-        spec = specs.asked(request, environment)
+        around = surroundings.of_request(request, environment)
+        spec = specs.asked(request, environment, around)
         extra = {str(key): str(value) for key, value in dict(request.get("env") or {}).items()}
         unset = [str(one) for one in request.get("unset") or []]
         environment = specs.complete_environment(os.environ, spec, extra, unset)
@@ -135,7 +137,8 @@ class Requests(object):
         directory = os.path.join(place, short_name(name, 12) if len(name) <= 12 else _hashed(name))
         connection = os.path.join(directory, CONNECTION)
         argv = specs.complete_argv(spec, connection)
-        command = specs.with_shell(argv, request.get("before"))
+        inside = Inside(directory, cwd, name_of(directory, life), sorted({**spec.env, **extra}))
+        command = surroundings.complete(around, argv, inside, environment)
         program = specs.find_program(command, environment, cwd)
         interrupt = request.get("interrupt") or spec.interrupt
         facts = {

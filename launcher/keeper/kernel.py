@@ -168,17 +168,13 @@ class Kernel:
             "env": {**facts.env, **dict(target.env)},
             "unset": list(target.unset),
             "cwd": target.cwd or facts.cwd,
-            "before": target.before,
+            **surroundings(target),
             "key": facts.far_key,
             "interrupt": None,
             "keep": target.keep,
             "journal": target.journal,
             "label": {"entry": facts.entry, "notebook": facts.notebook, "target": facts.target},
         }
-        if target.python:
-            arguments["python"] = target.python
-        else:
-            arguments["kernelspec"] = target.kernel or "python3"
         return arguments
 
     # tenant of an allocation
@@ -497,3 +493,15 @@ class Kernel:
         self._chores.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("kernel %s: %s failed", self.id, task.get_name(), exc_info=task.exception())
+
+
+def surroundings(target: Target) -> dict[str, Any]:
+    """Which kernel, and what it is started in, as `start` and `look` take it (docs/architecture.md §4)."""
+    which = {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
+    return {
+        **which,
+        "modules": list(target.modules),
+        "conda": target.conda,
+        "before": target.before,
+        "container": target.container,
+    }
