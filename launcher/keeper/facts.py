@@ -56,6 +56,8 @@ class Facts:
     interrupt: str = "signal"
     target: str = ""
     allocation: str = ""
+    note: str = ""  # for the next cell
+    said: str = ""  # the note that a cell has shown
     started: bool = False  # this life's start was asked of the agent
 
     def as_dict(self) -> dict[str, Any]:

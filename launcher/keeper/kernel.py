@@ -18,12 +18,14 @@ from ..agent.zmtp import Buffer, decode_message, encode_message
 from ..configuration import Target
 from ..errors import FarkernelError
 from ..local_end.local_end import LocalEnd
+from . import working_directory
 from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
 from .facts import MOVES, Facts, IllegalMove, KernelState, reason_from_error
 from .far_agent import AgentGone, SessionLost
 from .user import KeeperUser
 from .wire import pack_request, unpack_message
+from .working_directory import notebook_directory
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ class Kernel:
     async def open(self) -> None:
         """Bind the local end; after this a front end may be told where to connect."""
         await self.local.open(self._owner.recall_info(self.facts.entry))
+        self._say_note()
 
     def begin(self) -> None:
         """Bring a new life up (the facts say which)."""
@@ -138,11 +141,13 @@ class Kernel:
     async def _bring_up(self) -> None:
         try:
             held = self._enter()
+            arguments = await self._start_arguments()
             self.facts.started = True
             if self.state is KernelState.WAITING:
                 self._move(KernelState.STARTING)
-            answer = await held.agent.request("start", **self._start_arguments())
+            answer = await held.agent.request("start", **arguments)
             self.facts.interrupt = str(answer.get("interrupt", "signal"))
+            self._note_directory(answer, held)
             self._save()
             self._attach_soon()
         except AgentGone:
@@ -160,14 +165,15 @@ class Kernel:
             self.facts.allocation = held.key
         return held
 
-    def _start_arguments(self) -> dict[str, Any]:
+    async def _start_arguments(self) -> dict[str, Any]:
         target, facts = self.target, self.facts
-        arguments: dict[str, Any] = {
+        return {
             "kernel": self.id,
             "life": facts.life,
             "env": {**facts.env, **dict(target.env)},
             "unset": list(target.unset),
-            "cwd": target.cwd or facts.cwd,
+            "cwd": target.cwd,
+            "notebook": await notebook_directory(facts.cwd),
             **surroundings(target),
             "key": facts.far_key,
             "interrupt": None,
@@ -175,7 +181,21 @@ class Kernel:
             "journal": target.journal,
             "label": {"entry": facts.entry, "notebook": facts.notebook, "target": facts.target},
         }
-        return arguments
+
+    def _note_directory(self, answer: dict[str, Any], held: HeldAllocation) -> None:
+        host = str(held.agent.link.peer.get("about", {}).get("host") or "")
+        text = working_directory.note(answer, self.target, self.facts.cwd, host)
+        if text != self.facts.said:
+            self.facts.note = text
+            self._say_note()
+
+    def _say_note(self) -> None:
+        if self.facts.note:
+            self.local.say_once(self.facts.note, self._note_said)
+
+    def _note_said(self) -> None:
+        self.facts.said, self.facts.note = self.facts.note, ""
+        self._save()
 
     # tenant of an allocation
 

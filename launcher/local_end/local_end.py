@@ -23,7 +23,7 @@ from ..agent.channels import MessageTooLarge
 from ..agent.zmtp import Buffer
 from ..messages import Composer, Message, MessageError, Signer
 from . import client_links
-from .cells import CellLog, MissedCount, missed_text
+from .cells import CellLog, MissedCount, describe, missed_text
 from .contract import ConnectionInfo, LocalSockets, Subscriber
 from .link_notice import LinkNotice, outage
 from .positions import PositionFile
@@ -120,6 +120,7 @@ class LocalEnd:
         self._own_requests: set[str] = set()
         self._wait_for_start: list[Callable[[], None]] = []
         self._doubtful: dict[str, int] = {}
+        self._note: tuple[str, Callable[[], None]] | None = None
 
     def __repr__(self) -> str:
         state = "holding" if self.holding else "handed over"
@@ -236,6 +237,18 @@ class LocalEnd:
     def running_cell(self) -> Request | None:
         """The first one that has no answer yet, held or not."""
         return next((each for each in self._active.values() if each.is_cell), None)
+
+    def say_once(self, text: str, said: Callable[[], None]) -> None:
+        """In the next cell that goes to the kernel."""
+        self._note = (text, said)
+
+    def _say_note(self, cell: Request) -> None:
+        if self._note is None or describe(cell.message) is None:
+            return
+        if self._sockets_now.iopub.subscribers:
+            (text, said), self._note = self._note, None
+            self.publish(self.composer.stream(text, cell.message, "stderr"))
+            said()
 
     def say_dropped(self, name: str, size: Any, first: Any, last: Any) -> None:
         """Output that no limit could keep is never dropped in silence (DESIGN §3, promise 1)."""
@@ -423,6 +436,8 @@ class LocalEnd:
             self.release_shutdown()
 
     def _forward(self, request: Request) -> None:
+        if request.is_cell:
+            self._say_note(request)
         self._log.number(request)
         self._send(request)
         if request.channel == "stdin":
