@@ -8,7 +8,7 @@ import socket
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional
 
-from . import procinfo, reasons, records
+from . import containers, procinfo, reasons, records, refusals
 from .feeds import Feed
 from .link import Link
 from .log import Log
@@ -154,6 +154,8 @@ class Kernel(Owner):
         for entry in os.listdir(self.directory):
             if entry.startswith(("process-", "exit-")) or entry[:1].isdigit():
                 os.unlink(os.path.join(self.directory, entry))
+        refusals.forget(self.directory)
+        containers.forget(self.directory)
 
     def spawned(self, pid: int, start: int, output: int) -> None:
         """The guard has started it."""
@@ -354,8 +356,15 @@ class Kernel(Owner):
         if self.state is State.ENDED:
             return
         self._drain()
-        tail = self.output.last_lines()
-        self._ended(reasons.of_exit(wait_status, self.facts.get("wanted"), self._oom_group(), tail))
+        tail, wanted = self.output.last_lines(), self.facts.get("wanted")
+        refused = refusals.read(self.directory)
+        failure = str(refused) if refused else containers.client_failed(self.directory, wait_status)
+        if failure and not wanted:
+            status = os.WEXITSTATUS(wait_status) if os.WIFEXITED(wait_status) else None
+            self._ended(reasons.reason("failed", failure, status, None, tail))
+            return
+        status = containers.real_status(self.directory, wait_status)
+        self._ended(reasons.of_exit(status, wanted, self._oom_group(), tail))
 
     def _note_memory_group(self) -> None:
         group = procinfo.memory_group(int(self.facts["pid"]))
@@ -387,6 +396,7 @@ class Kernel(Owner):
             one.close_outbox()
         self.output.close()
         self._holder.let_go(self.directory + "/")
+        containers.remove(self._loop, self.directory, self.life)
         self._move(State.ENDED)
         self.facts.update(ended=time.time(), reason=reason)
         self.try_to_save()
@@ -420,6 +430,7 @@ class Kernel(Owner):
 
     def _end_now(self) -> None:
         self.signal_session(signal.SIGKILL)
+        containers.remove(self._loop, self.directory, self.life)
 
     def signal_session(self, signum: int) -> None:
         for one in procinfo.sessions().get(self.pid, []):

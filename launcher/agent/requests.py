@@ -6,7 +6,8 @@ import signal
 import struct
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
 
-from . import procinfo, records, specs
+from . import directories, procinfo, records, specs, surroundings
+from .containers import Inside, name_of
 from .feeds import Feed
 from .kernels import CONNECTION, Kernel, State, connection_facts
 from .link import Bye, ChannelClosed, ChannelError, Connected, Link, Message, Priority, StreamData
@@ -32,7 +33,7 @@ _PRIORITIES = {
 #: As long as more than that waits for a kernel that does not read, the keeper gets no credit back.
 _MOST_WAITING = 16 << 20
 _LARGEST_LOG = 1 << 20
-_FACTS = ("pid", "interrupt", "language", "display_name", "argv", "cwd")
+_FACTS = ("pid", "interrupt", "language", "display_name", "argv", "cwd", "shared", "why")
 
 
 class Later(Exception):
@@ -154,17 +155,20 @@ class Requests(object):
         if kernel is not None and kernel.state is not State.ENDED:
             raise StillRuns(kernel.life)
         environment = specs.complete_environment(os.environ, specs.NOTHING, {}, [])
-        spec = specs.asked(request, environment)
+        around = surroundings.of_request(request, environment)
+        spec = specs.asked(request, environment, around)
         extra = {str(key): str(value) for key, value in dict(request.get("env") or {}).items()}
         unset = [str(one) for one in request.get("unset") or []]
         environment = specs.complete_environment(os.environ, spec, extra, unset)
-        cwd = _directory(request.get("cwd"))
+        chosen = directories.choose(request.get("cwd"), request.get("notebook"))
+        cwd = chosen.path
         environment["PWD"] = cwd
         place = subdirectory(self._worker.directory, "k")
         directory = os.path.join(place, short_name(name, 12) if len(name) <= 12 else _hashed(name))
         connection = os.path.join(directory, CONNECTION)
         argv = specs.complete_argv(spec, connection)
-        command = specs.with_shell(argv, request.get("before"))
+        inside = Inside(directory, cwd, name_of(directory, life), sorted({**spec.env, **extra}))
+        command = surroundings.complete(around, argv, inside, environment)
         program = specs.find_program(command, environment, cwd)
         interrupt = request.get("interrupt") or spec.interrupt
         facts = {
@@ -173,6 +177,8 @@ class Requests(object):
             "state": State.STARTING.value,
             "argv": argv,
             "cwd": cwd,
+            "shared": chosen.shared,
+            "why": chosen.why,
             "interrupt": "message" if interrupt == "message" else "signal",
             "language": spec.language,
             "display_name": spec.display_name,
@@ -474,15 +480,6 @@ class StillRunning(Problem):
 
 def _nothing(first: int, last: int, size: Optional[int]) -> None:
     """A journal says by its numbers what it has not got."""
-
-
-def _directory(wanted: Any) -> str:
-    """The working directory: the wanted one if it is there, else the home (the answer says which)."""
-    home = os.path.expanduser("~")
-    for path in (os.path.join(home, os.path.expanduser(str(wanted))) if wanted else home, home):
-        if os.path.isdir(path) and os.access(path, os.X_OK):
-            return path
-    return "/"
 
 
 def _hashed(name: str) -> str:

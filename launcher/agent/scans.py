@@ -8,9 +8,10 @@ import subprocess
 import sys
 from typing import Any, Callable, Dict, List, Mapping
 
+from . import surroundings
 from .loop import Loop
 from .problems import Problem
-from .specs import NOTHING, asked, complete_argv, complete_environment, directories, find_program, with_shell
+from .specs import NOTHING, asked, complete_argv, complete_environment, directories, find_program
 
 #: Kept from the beginning: the archive may be gone when an agent has run for months.
 # By __name__, because zipimport before Python 3.10 sets __package__ only after this has run.
@@ -107,7 +108,8 @@ def sorted_out(data: bytes) -> Answer:
 def look_up(request: Mapping[str, Any]) -> Answer:
     """What a `start` with these arguments would run; raises what it would raise, and starts nothing."""
     environment = complete_environment(os.environ, NOTHING, {}, [])
-    spec = asked(dict(request), environment)
+    around = surroundings.of_request(request, environment)
+    spec = asked(request, environment, around)
     environment = complete_environment(os.environ, spec, {}, [])
     argv = complete_argv(spec, "{connection_file}")
     answer = {
@@ -117,9 +119,10 @@ def look_up(request: Mapping[str, Any]) -> Answer:
         "language": spec.language,
         "program": None,
     }
-    before = request.get("before")
-    if before:
-        find_program(with_shell(argv, str(before)), environment, "/")
-    else:
+    if not surroundings.knows_more(around):
+        if around.prefix:
+            environment["PATH"] = (
+                os.path.join(around.prefix, "bin") + os.pathsep + environment.get("PATH", "")
+            )
         answer["program"] = find_program(argv, environment, os.path.expanduser("~"))
     return answer

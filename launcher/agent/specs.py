@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import string
 import sys
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
+from . import surroundings
 from .problems import BadKernelspec, BadRequest, NoKernelspec, NoProgram
+from .surroundings import Surroundings
 
 Spec = NamedTuple(
     "Spec",
@@ -22,6 +25,53 @@ Spec = NamedTuple(
     ],
 )
 NOTHING = Spec([], {}, "signal", "", "", "")
+DEFAULT = "python3"
+# Where any Python is that can read kernel.json: in an image, or behind a module.
+_SEARCH = """\
+for python in python3 python; do
+  command -v "$python" >/dev/null 2>&1 && exec "$python" -c {program} "$@"
+done
+printf 'python\\0%s\\0' "$2" >"${{1%/*}}/failed"
+exit 1
+"""
+_RESOLVE = """\
+import json, os, sys
+connection, name = sys.argv[1:]
+home, get = os.path.expanduser("~"), os.environ.get
+places = [place for place in get("JUPYTER_PATH", "").split(":") if place]
+data = get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
+places += [get("JUPYTER_DATA_DIR") or os.path.join(data, "jupyter")]
+places += [prefix + "/share/jupyter" for prefix in (sys.prefix, "/opt/conda", "/usr/local", "/usr")]
+known = {}
+for place in places:
+    try:
+        for one in sorted(os.listdir(place + "/kernels")):
+            path = os.path.join(place, "kernels", one)
+            if os.path.isfile(path + "/kernel.json"):
+                known.setdefault(one.lower(), path)
+    except OSError:
+        pass
+path = known.get(name.lower())
+if path is None and name == "python3":
+    argv, env = ["python", "-m", "ipykernel_launcher", "-f", connection], {}
+elif path is None:
+    with open(os.path.dirname(connection) + "/failed", "w") as stream:
+        stream.write("kernelspec\\0%s\\0%s\\0" % (name, ", ".join(sorted(known))))
+    sys.exit(1)
+else:
+    with open(path + "/kernel.json") as stream:
+        spec = json.load(stream)
+    argv = []
+    for word in spec["argv"]:
+        for key, value in (("connection_file", connection), ("resource_dir", path), ("prefix", sys.prefix)):
+            word = word.replace("{%s}" % key, value)
+        argv.append(word)
+    env = spec.get("env") or {}
+os.environ.update((str(key), os.path.expandvars(str(value))) for key, value in env.items())
+if argv[0] in ("python", "python3"):
+    argv[0] = sys.executable
+os.execvp(argv[0], argv)
+"""
 _PYTHON = re.compile(r"python(3(\.\d+)?)?\Z")
 # They belong to the place where we were started, and mean nothing, or harm, to a kernel here.
 _NEVER_PASSED = (
@@ -50,10 +100,11 @@ def directories(environment: Mapping[str, str]) -> List[str]:
     return list(dict.fromkeys(os.path.join(path, "kernels") for path in found))
 
 
-def installed(environment: Mapping[str, str]) -> Dict[str, str]:
-    """Name → directory of every kernelspec that can be seen here."""
+def installed(environment: Mapping[str, str], prefix: Optional[str] = None) -> Dict[str, str]:
+    """Name → directory of every kernelspec that can be seen here; those of an environment's prefix come first."""
     found: Dict[str, str] = {}
-    for directory in directories(environment):
+    own = [os.path.join(prefix, "share", "jupyter", "kernels")] if prefix else []
+    for directory in own + directories(environment):
         try:
             names = sorted(os.listdir(directory))
         except OSError:
@@ -64,9 +115,12 @@ def installed(environment: Mapping[str, str]) -> Dict[str, str]:
     return found
 
 
-def find(name: str, environment: Mapping[str, str]) -> Spec:
-    known = installed(environment)
+def find(name: str, environment: Mapping[str, str], prefix: Optional[str] = None) -> Spec:
+    known = installed(environment, prefix)
     directory = known.get(name.lower())
+    if prefix and name == DEFAULT and not (directory or "").startswith(os.path.join(prefix, "")):
+        # Any Python's "python3" is meant as the name of a kind; the one that was asked for is this environment's.
+        return python_spec(os.path.join(prefix, "bin", "python"))
     if directory is None:
         raise NoKernelspec(name, known)
     path = os.path.join(directory, "kernel.json")
@@ -98,7 +152,20 @@ def _python_of(directory: str) -> Optional[str]:
     return None
 
 
-def asked(request: Dict[str, Any], environment: Mapping[str, str]) -> Spec:
+def python_spec(python: str) -> Spec:
+    argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    return Spec(argv, {}, "signal", "python", "Python (%s)" % python, "")
+
+
+def spec_there(name: str) -> Spec:
+    """One that is looked for where the kernel will run, when everything before it has been done."""
+    search = _SEARCH.format(program=shlex.quote(_RESOLVE))
+    return Spec(["/bin/sh", "-c", search, "sh", "{connection_file}", name], {}, "signal", "", name, "")
+
+
+def asked(
+    request: Mapping[str, Any], environment: Mapping[str, str], around: Surroundings = surroundings.NONE
+) -> Spec:
     """The kernel that a `start` request means: exactly one of argv, kernelspec and python."""
     given = [name for name in ("argv", "kernelspec", "python") if request.get(name)]
     if len(given) != 1:
@@ -106,15 +173,25 @@ def asked(request: Dict[str, Any], environment: Mapping[str, str]) -> Spec:
             "start needs exactly one of argv, kernelspec and python, and got %s" % (given or "none")
         )
     if given == ["kernelspec"]:
-        return find(str(request["kernelspec"]), environment)
+        return _named(str(request["kernelspec"]), environment, around)
     if given == ["python"]:
-        python = os.path.expanduser(str(request["python"]))
-        argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return Spec(argv, {}, "signal", "python", "Python (%s)" % python, "")
+        python = str(request["python"])
+        return python_spec(python if around.container else os.path.expanduser(python))
     argv = request["argv"]
     if not isinstance(argv, list) or not all(map(_is_word, argv)):
         raise BadRequest("argv must be a list of strings")
     return Spec(list(argv), {}, "signal", "", os.path.basename(argv[0]), "")
+
+
+def _named(name: str, environment: Mapping[str, str], around: Surroundings) -> Spec:
+    if around.container or (around.conda and around.prefix is None):
+        return spec_there(name)
+    try:
+        return find(name, environment, around.prefix)
+    except NoKernelspec:
+        if surroundings.knows_more(around):
+            return spec_there(name)
+        raise
 
 
 def _is_word(word: object) -> bool:
@@ -142,14 +219,6 @@ def complete_argv(spec: Spec, connection_file: str) -> List[str]:
 
 def _fill(word: str, values: Dict[str, str]) -> str:
     return re.sub(r"\{(connection_file|resource_dir|prefix)\}", lambda match: values[match.group(1)], word)
-
-
-def with_shell(argv: List[str], before: Optional[str]) -> List[str]:
-    """The kernel behind some shell lines (module load …), which end by becoming the kernel."""
-    if not before:
-        return argv
-    shell = next((path for path in ("/bin/bash", "/usr/bin/bash") if os.access(path, os.X_OK)), "/bin/sh")
-    return [shell, "-c", before + '\nexec "$@"', "sh"] + argv
 
 
 def find_program(argv: List[str], environment: Mapping[str, str], cwd: str) -> str:

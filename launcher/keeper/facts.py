@@ -56,6 +56,8 @@ class Facts:
     interrupt: str = "signal"
     target: str = ""
     allocation: str = ""
+    note: str = ""  # for the next cell
+    said: str = ""  # the note that a cell has shown
     started: bool = False  # this life's start was asked of the agent
     far: str = ""  # what the agent calls it, when another keeper named it; else it has one name
     lives_before: int = 0  # lives that it had under other keepers

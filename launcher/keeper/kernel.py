@@ -19,6 +19,7 @@ from ..agent.zmtp import Buffer, decode_message, encode_message
 from ..configuration import Target
 from ..errors import FarkernelError
 from ..local_end.local_end import LocalEnd
+from . import working_directory
 from .adopted import Adopted, left_behind
 from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
@@ -26,6 +27,7 @@ from .facts import MOVES, Facts, IllegalMove, KernelState, reason_from_error
 from .far_agent import AgentGone, SessionLost
 from .user import KeeperUser
 from .wire import pack_request, unpack_message
+from .working_directory import notebook_directory
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +108,7 @@ class Kernel:
     async def open(self) -> None:
         """Bind the local end; after this a front end may be told where to connect."""
         await self.local.open(self._owner.recall_info(self.facts.entry))
+        self._say_note()
 
     def begin(self) -> None:
         """Bring a new life up (the facts say which)."""
@@ -145,13 +148,15 @@ class Kernel:
     async def _bring_up(self) -> None:
         try:
             held = self._enter()
+            place = await notebook_directory(self.facts.cwd)
             self.facts.started = True
             if self.state is KernelState.WAITING:
                 self._move(KernelState.STARTING)
             if self.facts.notebook and self.facts.far_life == 1:
                 await self._look_for_left_behind(held)
-            answer = await held.agent.request("start", **self._start_arguments())
+            answer = await held.agent.request("start", **self._start_arguments(place))
             self.facts.interrupt = str(answer.get("interrupt", "signal"))
+            self._note_directory(answer, held)
             self._save()
             self._attach_soon()
         except AgentGone:
@@ -171,10 +176,11 @@ class Kernel:
             log.warning("kernel %s: %s cannot be taken up: %s", self.id, name, error)
             return
         self.adopt(about)
-        self.local.say_in_first_cell(
+        text = (
             f"[farkernel] This notebook's kernel was still there ({about.origin()}) and has been taken up with all "
             "that it had. For a fresh one, restart it.\n"
         )
+        self.local.say_once(text, _nothing)
 
     def come_back(self, about: Adopted) -> None:
         """Another keeper had taken it, and this one takes it back."""
@@ -208,15 +214,16 @@ class Kernel:
             self.facts.allocation = held.key
         return held
 
-    def _start_arguments(self) -> dict[str, Any]:
+    def _start_arguments(self, notebook: dict[str, Any] | None) -> dict[str, Any]:
         target, facts = self.target, self.facts
-        arguments: dict[str, Any] = {
+        return {
             "kernel": self.far,
             "life": facts.far_life,
             "env": {**facts.env, **dict(target.env)},
             "unset": list(target.unset),
-            "cwd": target.cwd or facts.cwd,
-            "before": target.before,
+            "cwd": target.cwd,
+            "notebook": notebook,
+            **surroundings(target),
             "key": facts.far_key,
             "interrupt": None,
             "keep": target.keep,
@@ -229,11 +236,21 @@ class Kernel:
                 "host": platform.node(),
             },
         }
-        if target.python:
-            arguments["python"] = target.python
-        else:
-            arguments["kernelspec"] = target.kernel or "python3"
-        return arguments
+
+    def _note_directory(self, answer: dict[str, Any], held: HeldAllocation) -> None:
+        host = str(held.agent.link.peer.get("about", {}).get("host") or "")
+        text = working_directory.note(answer, self.target, self.facts.cwd, host)
+        if text != self.facts.said:
+            self.facts.note = text
+            self._say_note()
+
+    def _say_note(self) -> None:
+        if self.facts.note:
+            self.local.say_once(self.facts.note, self._note_said)
+
+    def _note_said(self) -> None:
+        self.facts.said, self.facts.note = self.facts.note, ""
+        self._save()
 
     # tenant of an allocation
 
@@ -562,3 +579,19 @@ class Kernel:
         self._chores.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("kernel %s: %s failed", self.id, task.get_name(), exc_info=task.exception())
+
+
+def surroundings(target: Target) -> dict[str, Any]:
+    """Which kernel, and what it is started in, as `start` and `look` take it (docs/architecture.md §4)."""
+    which = {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
+    return {
+        **which,
+        "modules": list(target.modules),
+        "conda": target.conda,
+        "before": target.before,
+        "container": target.container,
+    }
+
+
+def _nothing() -> None:
+    """Nobody needs to know that it was said."""

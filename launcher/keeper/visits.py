@@ -16,7 +16,7 @@ from ...backends.contract import Stream, User
 from ..configuration import Target
 from ..errors import FarkernelError
 from .allocations import HeldAllocation
-from .kernel import Kernel
+from .kernel import Kernel, surroundings
 from .server import BadRequest, ClientConnection, Handler
 
 SCAN_DEADLINE = 20.0
@@ -152,10 +152,9 @@ async def _agent(owner: Owner, target: Target, user: User) -> dict[str, Any]:
 
 
 async def _kernelspec(owner: Owner, target: Target, user: User) -> dict[str, Any]:
-    named = {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
     async with visit(owner, target) as ask:
-        found = await ask("look", **named, before=target.before)
-    name = found.get("display_name") or next(iter(named.values()))
+        found = await ask("look", **surroundings(target))
+    name = found.get("display_name") or target.python or target.kernel
     return {"what": f"{name}, in {found['directory']}" if found.get("directory") else str(name)}
 
 

@@ -23,7 +23,7 @@ from ..agent.channels import MessageTooLarge
 from ..agent.zmtp import Buffer
 from ..messages import Composer, Message, MessageError, Signer
 from . import client_links
-from .cells import CellLog, MissedCount, missed_text
+from .cells import CellLog, MissedCount, describe, missed_text
 from .contract import ConnectionInfo, LocalSockets, Subscriber
 from .link_notice import LinkNotice, outage
 from .positions import PositionFile
@@ -118,9 +118,9 @@ class LocalEnd:
         self._replies_until = 0.0
         self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
         self._own_requests: set[str] = set()
-        self._to_say: list[str] = []
         self._wait_for_start: list[Callable[[], None]] = []
         self._doubtful: dict[str, int] = {}
+        self._notes: dict[str, Callable[[], None]] = {}
 
     def __repr__(self) -> str:
         state = "holding" if self.holding else "handed over"
@@ -206,14 +206,6 @@ class LocalEnd:
             self._positions[name] = max(self._positions[name], received.get(name, 0))
         self._iopub_seen = self._positions["iopub"]
 
-    def say_in_first_cell(self, text: str) -> None:
-        """Something that whoever opens the notebook should know."""
-        cell = self.running_cell()
-        if cell is None:
-            self._to_say.append(text)
-        else:
-            self.publish(self.composer.stream(text, cell.message, "stderr"))
-
     def refresh_endpoints(self) -> None:
         """A front end is about to connect (again)."""
         if not self._given:
@@ -252,6 +244,18 @@ class LocalEnd:
     def running_cell(self) -> Request | None:
         """The first one that has no answer yet, held or not."""
         return next((each for each in self._active.values() if each.is_cell), None)
+
+    def say_once(self, text: str, said: Callable[[], None]) -> None:
+        """In the next cell that goes to the kernel."""
+        self._notes[text] = said
+
+    def _say_notes(self, cell: Request) -> None:
+        if not self._notes or describe(cell.message) is None or not self._sockets_now.iopub.subscribers:
+            return
+        notes, self._notes = self._notes, {}
+        for text, said in notes.items():
+            self.publish(self.composer.stream(text, cell.message, "stderr"))
+            said()
 
     def say_dropped(self, name: str, size: Any, first: Any, last: Any) -> None:
         """Output that no limit could keep is never dropped in silence (DESIGN §3, promise 1)."""
@@ -424,9 +428,6 @@ class LocalEnd:
 
     def _say_missed(self, request: Request) -> None:
         """The first cell after somebody came back says what came meanwhile."""
-        for text in self._to_say:
-            self.publish(self.composer.stream(text, request.message, "stderr"))
-        self._to_say.clear()
         if self._missed.count and self._sockets_now.iopub.subscribers:
             text = missed_text(self._directory.name[:8], self._missed.take())
             self.publish(self.composer.stream(text, request.message, "stderr"))
@@ -442,6 +443,8 @@ class LocalEnd:
             self.release_shutdown()
 
     def _forward(self, request: Request) -> None:
+        if request.is_cell:
+            self._say_notes(request)
         self._log.number(request)
         self._send(request)
         if request.channel == "stdin":

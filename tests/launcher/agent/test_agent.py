@@ -285,7 +285,8 @@ def test_environment_directory_and_mask(
 
 
 def test_a_missing_directory_becomes_the_home(near: NearEnd, home: Path) -> None:
-    assert Far(near).start(cwd="/no/such/place")["cwd"] == str(home)
+    answer = Far(near).start(cwd="/no/such/place")
+    assert (answer["cwd"], answer["shared"], answer["why"]) == (str(home), False, "configured-missing")
 
 
 def test_what_cannot_be_started_says_what_to_do(near: NearEnd, home: Path) -> None:
