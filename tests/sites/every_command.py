@@ -68,14 +68,17 @@ def filled_in(case: Case, home: Path, kernel: str = KERNEL) -> list[str]:
     return [values.get(argument, argument) for argument in case.arguments]
 
 
-def furnish(home: Path, environment: Mapping[str, str]) -> None:
-    """Targets, menu entries and files that the commands speak of."""
+def furnish(home: Path, environment: Mapping[str, str], kernel: str = "fake") -> None:
+    """Targets, menu entries and files that the commands speak of; ``kernel`` is that of the target here."""
     configuration = Path(environment["XDG_CONFIG_HOME"]) / "farkernel"
     configuration.mkdir(parents=True, exist_ok=True)
-    targets = [f'[targets.{name}]\naddress = "local:"\nkernel = "{kernel}"\n' for name, kernel in _TARGETS]
+    kernels_there = {"here": kernel, "spare": "fake", "brief": "brief-kernel"}
+    targets = [
+        f'[targets.{name}]\naddress = "local:"\nkernel = "{there}"\n' for name, there in kernels_there.items()
+    ]
     (configuration / "targets.toml").write_text("\n".join(targets))
     kernels = Path(environment["JUPYTER_DATA_DIR"]) / "kernels"
-    fake = [sys.executable, str(Path(__file__).parent.parent / "fakekernel.py"), "{connection_file}"]
+    fake = [sys.executable, str(Path(__file__).parent.parent / "fakekernel.py"), "{connection_file}", "calm"]
     for name, argv in (("fake", fake), ("brief-kernel", [sys.executable, "-c", ""])):
         _spec(kernels / name, {"argv": argv, "display_name": name, "language": "python"})
     for name in ("here", "spare", "brief"):
@@ -90,7 +93,6 @@ def furnish(home: Path, environment: Mapping[str, str]) -> None:
     (home / "a.ipynb").write_text(json.dumps(notebook))
 
 
-_TARGETS = (("here", "fake"), ("spare", "fake"), ("brief", "brief-kernel"))
 _CONNECTION = {
     "transport": "ipc",
     "signature_scheme": "hmac-sha256",
