@@ -383,7 +383,9 @@ def test_a_keeper_that_cannot_start_says_why(startable: Path) -> None:
         client.request("status")
 
 
-def test_a_keeper_that_cannot_start_says_why(startable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_keeper_says_that_cannot_start_is_passed_on(
+    startable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = "import os, sys; os.write(int(sys.argv[1]), b'the disk is full. Make room.')"
     monkeypatch.setattr(
         client_start, "keeper_command", lambda ready: [sys.executable, "-S", "-c", program, str(ready)]

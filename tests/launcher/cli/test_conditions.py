@@ -17,17 +17,14 @@ from tests.launcher.fake_keeper import FakeKeeper
 from tests.sites.every_command import (
     CASES,
     KERNEL,
-    NAMES,
     Case,
     Ended,
     case,
     check_manners,
     filled_in,
-    finish,
     furnish,
     leftovers,
     snapshot,
-    start,
 )
 
 Captured = pytest.CaptureFixture[str]
