@@ -1,17 +1,18 @@
-"""Draws the logos of menu entries with nothing but zlib: `python -m farkernel.kernelspecs.draw_logos`.
+"""Draws logos: `python -m farkernel.kernelspecs.draw_logos` makes the marks of places in `logo_files/`.
 
-Each logo is one list of shapes in a square of side 64; its PNGs and its SVG are made from that and lie in
-`logo_files/`, because drawing takes longer than installing an entry should.
+Each logo is one list of shapes in a square of side 64; its PNGs and its SVG are made from that.  Those of languages
+are drawn when an entry is installed, for kernels that have none of their own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import struct
-import zlib
 from typing import NamedTuple
 
+from . import letters
 from .logos import DIRECTORY
+from .png import Image, encode
 
 SIDE = 64
 _SAMPLES = 4  # per pixel and direction, against jagged edges
@@ -51,6 +52,8 @@ def _ground(colour: Colour) -> Box:
 _BLUE, _GREEN, _TEAL = (33, 102, 172), (64, 120, 60), (0, 121, 125)
 _PURPLE, _GREY = (106, 61, 154), (84, 92, 102)
 
+_GROUNDS = (_BLUE, _GREEN, _TEAL, _PURPLE, _GREY, (166, 54, 60), (153, 96, 18))
+
 # This machine: a screen; a host: a rack; a cluster: its nodes; a pool: many alike; a board: a chip.
 SHAPES: dict[str, list[Box]] = {
     "local": [
@@ -85,6 +88,25 @@ SHAPES: dict[str, list[Box]] = {
 }
 
 
+# What stands on the logo of a language, where its first two letters would not do.
+_LETTERS = {"python": "PY", "bash": "$_", "c++": "C+", "julia": "JL", "javascript": "JS", "typescript": "TS"}
+
+
+def language_shapes(language: str) -> list[Box]:
+    """One or two letters on a colour that is always the same for a language."""
+    name = language.lower()
+    text = _LETTERS.get(name) or "".join(each for each in name if each.upper() in letters.LETTERS)[:2] or "?"
+    ground = _GROUNDS[hashlib.sha256(name.encode()).digest()[0] % len(_GROUNDS)]
+    columns = len(text) * (letters.WIDTH + 1) - 1
+    dot = 4.0
+    # A little up and to the left: the lower right corner is the mark's.
+    left, top = (SIDE - 8 - columns * dot) / 2 + 2, (SIDE - 12 - letters.HEIGHT * dot) / 2
+    dots = [
+        Box(left + column * dot, top + row * dot, dot, dot, 0, WHITE) for column, row in letters.dots(text)
+    ]
+    return [_ground(ground), *dots]
+
+
 def files(kind: str) -> dict[str, bytes]:
     """The logo files of a kind, by the names that Jupyter looks for."""
     shapes = SHAPES[kind]
@@ -102,17 +124,8 @@ def svg(shapes: list[Box]) -> str:
 
 def png(shapes: list[Box], size: int) -> bytes:
     """An RGBA image of that many pixels wide and high."""
-    # Each line begins with its filter: 0, none.
-    lines = b"".join(
-        b"\0" + b"".join(_pixel(shapes, column, row, size) for column in range(size)) for row in range(size)
-    )
-    header = struct.pack(">IIBBBBB", size, size, 8, 6, 0, 0, 0)
-    parts = (b"IHDR", header), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in parts)
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    pixels = b"".join(_pixel(shapes, column, row, size) for row in range(size) for column in range(size))
+    return encode(Image(size, size, pixels))
 
 
 def _pixel(shapes: list[Box], column: int, row: int, size: int) -> bytes:

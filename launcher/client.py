@@ -307,7 +307,7 @@ class KeeperClient:
         with self._lock:
             request = self._unanswered.pop(line.get("id", 0), None)
         if request is not None:
-            request.done(Answer.from_line(line))
+            request.done(Answer.from_line(line, str(self.peer.get("version", "unknown"))[:40]))
 
     def _after_break(self) -> None:
         """Sort what was unanswered when the connection broke: repeat it, or say that nobody knows."""

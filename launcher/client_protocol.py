@@ -10,6 +10,8 @@ from .. import __version__
 from .errors import FarkernelError, RemoteError
 
 PROTOCOL = 1
+LISTENS = "1"  # what a new keeper says on the pipe of whoever started it; anything else is why it cannot
+UNKNOWN_REQUEST = "unknown-request"  # a keeper's kind of error
 LONGEST_LINE = 64 * 1024 * 1024
 
 # Asking these twice has the effect of asking once: `launch` names its kernel and life, the others name an
@@ -44,6 +46,10 @@ class KeeperTooOld(FarkernelError):
             f"the keeper that is running is of an older version ({keeper_version}, here {__version__})",
             "Run `farkernel keeper restart`; kernels live on.",
         )
+
+
+class KeeperLacks(KeeperTooOld):
+    """It speaks our protocol, and has no such request yet."""
 
 
 class KeeperTooNew(FarkernelError):
@@ -167,9 +173,10 @@ class Answer:
         self.error = error
 
     @classmethod
-    def from_line(cls, line: dict[str, Any]) -> Answer:
+    def from_line(cls, line: dict[str, Any], keeper_version: str = "unknown") -> Answer:
         if "error" in line:
-            return cls(error=RemoteError.from_dict(line["error"]))
+            error = RemoteError.from_dict(line["error"])
+            return cls(error=KeeperLacks(keeper_version) if error.remote_kind == UNKNOWN_REQUEST else error)
         return cls(ok=line.get("ok"))
 
     def result(self) -> dict[str, Any]:

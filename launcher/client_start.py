@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .client import connect
+from .client_protocol import LISTENS
 from .errors import FarkernelError
 
 START_DEADLINE = 15.0
@@ -137,8 +138,11 @@ def _is_ready(ready: int, directory: str, end: float) -> bool:
     poller.register(ready, select.POLLIN)
     if not poller.poll(max(end - time.monotonic(), 0.0) * 1000):
         raise KeeperStartFailed("it did not say that it listens within the time given", directory)
-    if os.read(ready, 1):
+    said = os.read(ready, 4096).decode("utf-8", "replace")
+    if said.startswith(LISTENS):
         return True
+    if said:
+        raise KeeperStartFailed(said.rstrip("."), directory)
     # It closed the pipe without a word: another keeper holds the lock and is starting or ending, or it died.
     others = 0
     while not _listens(directory):

@@ -70,12 +70,16 @@ def remove_target(
 ) -> Path:
     """Take a target out of the user's file; returns the file.
 
-    Raises UnknownTarget, or ConfigurationError if another file has something to say about this target.
+    Raises UnknownTarget, or ConfigurationError if another file has something to say about this target, or if
+    the file cannot be read.
     """
     path = targets_file(user)
     with _held(path):
         definitions = _definitions(name, prefix, system, user)
         if not definitions:
+            content = read_file(str(path)) if path.exists() else None
+            if content is not None and content.problems and not content.targets:
+                raise ConfigurationError(content.problems)  # it may well be in there
             raise UnknownTarget(name, _targets(_read(path)))
         for file, line in definitions:
             if file != str(path):

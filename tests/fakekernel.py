@@ -124,6 +124,10 @@ def main() -> None:
         if argument.startswith("exit="):
             print("\x1b[31mno way\x1b[0m", file=sys.stderr, flush=True)
             sys.exit(int(argument[5:]))
+        if argument.startswith("note="):
+            print(argument[5:], flush=True)
+        if argument == "calm":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         if argument.startswith("late="):
             time.sleep(float(argument[5:]))
     FakeKernel(connection).run()

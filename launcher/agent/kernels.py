@@ -296,6 +296,8 @@ class Kernel(Owner):
         self._look_whether_live()
 
     def socket_received(self, name: str) -> None:
+        if name in (SHELL, CONTROL):
+            self.output.kernel_answers()
         if self.sockets[name].tape.in_memory and not self.facts.get("disk_full"):
             self.facts["disk_full"] = True
             self._log("%r: the disk is full, its output is kept in memory" % self)

@@ -18,13 +18,24 @@ class Output(object):
         self._loop = loop
         self._pipe: Optional[int] = None
         self._begin = 0
+        self._answered: Optional[int] = None
 
     def begin_life(self) -> None:
         """The tail that explains an end is that of this life only."""
+        self._answered = None
+        self._begin = self._size()
+
+    def kernel_answers(self) -> None:
+        """What it wrote until now was about its start; it explains no later end, if anything comes that does."""
+        if self._answered is None:
+            self._read()  # a pipe's content at most: it may go on writing
+            self._answered = self._size()
+
+    def _size(self) -> int:
         try:
-            self._begin = os.path.getsize(self._path)
+            return os.path.getsize(self._path)
         except OSError:
-            self._begin = 0
+            return 0
 
     def watch(self, pipe: int) -> None:
         self._pipe = pipe
@@ -54,11 +65,13 @@ class Output(object):
     def last_lines(self) -> str:
         try:
             with open(self._path, "rb") as stream:
-                stream.seek(max(self._begin, os.fstat(stream.fileno()).st_size - _PIECE))
+                start = max(self._begin, os.fstat(stream.fileno()).st_size - _PIECE)
+                stream.seek(start)
                 content = stream.read(_PIECE)
         except OSError:
             return ""
-        return last_lines(content)
+        later = b"" if self._answered is None else content[max(self._answered - start, 0) :]
+        return last_lines(later) or last_lines(content)
 
     def _readable(self) -> None:
         self._read()
@@ -88,5 +101,7 @@ class Output(object):
             if os.fstat(descriptor).st_size > LARGEST:
                 os.replace(self._path, self._path + ".1")
                 self._begin = 0
+                if self._answered is not None:
+                    self._answered = 0
         finally:
             os.close(descriptor)

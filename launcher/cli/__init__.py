@@ -17,11 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(list(sys.argv[1:] if arguments is None else arguments))
         finally:
-            sys.stdout.flush()
+            _flush()
     except BrokenPipeError:
-        # Whoever read has read enough (`| head`); Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return FAILED  # whoever read has read enough (`| head`)
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as end:
@@ -31,6 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         complain(error)
         return FAILED
+    except OSError as error:
+        from ..trouble import SystemTrouble
+        from .output import complain
+
+        complain(SystemTrouble(error))
+        return FAILED
+
+
+def _flush() -> None:
+    """What cannot be written raises here, and not once more when Python flushes at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _run(arguments: list[str]) -> int:

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 from ..client import keeper_directory
 from ..errors import FarkernelError
-from .asking import Asking
+from .asking import Asking, Progress
 from .kernels import find_kernel
 
 
@@ -51,18 +51,20 @@ def run_attach(arguments: argparse.Namespace) -> int:
         if row.get("state") == "ended":
             raise KernelHasEnded(kernel, row.get("reason"))
         connection = client.request("connection", kernel=kernel)["connection"]
+        last: dict[str, Any] = {}
         # While the console is open, somebody is there: `keep` does not run out.
-        client.watch(kernel, lambda _: None)
-        return console(connection)
+        client.watch(kernel, last.update)
+        return console(kernel, connection, last)
 
 
-def console(connection: dict[str, Any]) -> int:
+def console(kernel: str, connection: dict[str, Any], last: dict[str, Any]) -> int:
     """Run jupyter_console with a private connection file, which nobody finds afterwards."""
     directory = tempfile.mkdtemp(prefix="attach-", dir=keeper_directory())
     try:
         path = os.path.join(directory, "connection.json")
         with open(path, "w", encoding="utf-8", opener=_private) as file:
             json.dump(connection, file)
+        wait_for_answer(kernel, connection, last)
         command = [sys.executable, "-P", "-m", "jupyter_console", "--existing", path]
         # Ctrl-C is for the console, which interrupts the kernel; we only wait.
         former = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -73,6 +75,32 @@ def console(connection: dict[str, Any]) -> int:
         return status if status >= 0 else 1
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def wait_for_answer(kernel: str, connection: dict[str, Any], last: dict[str, Any]) -> None:
+    """A kernel that is busy answers when its cell is done, and a console would give up before that.
+
+    ``last`` is kept up to date with the kernel's state.  Ctrl-C ends the wait.
+    """
+    import queue
+
+    from jupyter_client.blocking.client import BlockingKernelClient
+
+    client = BlockingKernelClient()
+    client.load_connection_info(cast(Any, connection))
+    client.start_channels(iopub=False, stdin=False, hb=False)
+    try:
+        with Progress("waiting for the kernel to be done with its cell (Ctrl-C: do not wait)"):
+            client.kernel_info()
+            while last.get("state") != "ended":
+                try:
+                    client.get_shell_msg(timeout=0.5)
+                    return
+                except queue.Empty:
+                    continue
+        raise KernelHasEnded(kernel, last.get("reason"))
+    finally:
+        client.stop_channels()
 
 
 def _default_sigint() -> None:

@@ -156,7 +156,7 @@ _farkernel() {{
     if [[ $PREFIX == -* ]]; then
         _describe option options
     elif (( CURRENT == 3 )) && [[ -n $values ]]; then
-        if [[ $values == =* ]]; then
+        if [[ $values == '='* ]]; then  # unquoted, =* would be the path of a command
             compadd -- ${{=values#=}}
         else
             compadd -- $(farkernel completion zsh $values 2>/dev/null)

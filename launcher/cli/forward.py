@@ -25,13 +25,30 @@ def port(text: str) -> int:
     return int(text)
 
 
+def far_end(text: str) -> int | str:
+    """A port, or the absolute path of a unix socket."""
+    if text.startswith("/"):
+        return text
+    try:
+        return port(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text[:80]!r} is neither a port (1 to 65535) nor the absolute path of a socket"
+        ) from None
+
+
 def configure_forward(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Make a port at the far end (a dashboard, TensorBoard) reachable on this machine, until Ctrl-C.  "
+        "Make a port or a unix socket at the far end (a dashboard, TensorBoard) reachable on this machine, until Ctrl-C.  "
         "In a notebook server with jupyter-server-proxy it is then at /proxy/PORT."
     )
     parser.add_argument("id", metavar="ID", help="of a kernel, or its beginning, as `farkernel ps` shows it")
-    parser.add_argument("port", metavar="PORT", type=port, help="on the machine where the kernel runs")
+    parser.add_argument(
+        "port",
+        metavar="PORT",
+        type=far_end,
+        help="on the machine where the kernel runs; or the path of a unix socket there",
+    )
     parser.add_argument(
         "--local",
         metavar="P",
@@ -50,12 +67,11 @@ def run_forward(arguments: argparse.Namespace) -> int:
         forward = Forward(client, kernel, arguments.port, arguments.local)
         forward.open()
         if arguments.json:
-            emit({"kernel": kernel, "port": arguments.port, "host": forward.host, "local": forward.local})
+            emit({"kernel": kernel, "host": forward.host, "local": forward.local} | forward.wanted)
         else:
-            say(
-                f"http://{forward.host}:{forward.local} is port {arguments.port} where kernel {kernel[:SHORT]} runs. "
-                "Ctrl-C ends it."
-            )
+            what = f"port {arguments.port}" if isinstance(arguments.port, int) else arguments.port
+            say(f"http://{forward.host}:{forward.local} is {what} where kernel {kernel[:SHORT]} runs.")
+            say("Ctrl-C ends it.")
         sys.stdout.flush()
         return forward.stay()
 
@@ -63,20 +79,20 @@ def run_forward(arguments: argparse.Namespace) -> int:
 class Forward:
     """One forward; opened again when the keeper was started again."""
 
-    def __init__(self, client: Asking, kernel: str, far: int, local: int | None) -> None:
+    def __init__(self, client: Asking, kernel: str, far: int | str, local: int | None) -> None:
         self.host = ""
         self.local = local
         self._client = client
         self._kernel = kernel
-        self._far = far
+        self.wanted = {"port": far} if isinstance(far, int) else {"port": None, "path": far}
         self._keeper: Any = None
         self._happened: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._said: dict[str, float] = {}
 
     def open(self) -> None:
         self._client.on_event = self._happened.put
-        arguments = {"kernel": self._kernel, "port": self._far, "local": self.local}
-        answer = self._client.request("forward", DEADLINE, **arguments)
+        asked = {"kernel": self._kernel, "local": self.local} | self.wanted
+        answer = self._client.request("forward", DEADLINE, **asked)
         self.host, self.local = str(answer["host"]), int(answer["port"])
         self._keeper = self._client.peer.get("pid")
 

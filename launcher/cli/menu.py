@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ...backends.archive import cache_directory, stored_archive
 from ...kernelspecs import entries, logos
 from .. import configuration
 from .arguments import add_json
@@ -53,6 +54,8 @@ def run_install(arguments: argparse.Namespace) -> int:
     )
     data = entries.data_directory(arguments.where or "user", arguments.prefix)
     directory = entries.install(name, spec, data, logos.files(logos.kind_of(str(target.address))))
+    # A first kernel need not wait for what takes a quarter of a second to make.
+    stored_archive(cache_directory())
     if arguments.json:
         emit({"entry": entries.check_name(name), "directory": directory, "spec": spec})
     else:

@@ -86,7 +86,7 @@ SCHEMAS: dict[str, Schema] = {
         dropped=_WHOLE,
         homeless=_list(_object(time=_NUMBER, line=_TEXT, outputs=_WHOLE)),
     ),
-    "forward": _object(kernel=_TEXT, port=_WHOLE, host=_TEXT, local=_WHOLE),
+    "forward": _object({"path": _TEXT}, kernel=_TEXT, port=_or_null(_WHOLE), host=_TEXT, local=_WHOLE),
     "release": _object(allocation=_TEXT),
     "doctor": _object(
         target=_TEXT,

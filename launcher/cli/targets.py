@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from .. import configuration
-from ..errors import RemoteError
+from ..client_protocol import KeeperLacks
 from ..targets_file import add_target, parse_assignment, remove_target
 from . import table
 from .arguments import add_json
@@ -125,9 +125,7 @@ def reachable(names: list[str]) -> dict[str, Any]:
             answer = client.request(
                 "reach", timeout=REACH_DEADLINE + 10, targets=names, deadline=REACH_DEADLINE
             )
-        except RemoteError as error:
-            if error.remote_kind != "usage":  # a keeper of an earlier version has no such request
-                raise
+        except KeeperLacks:  # the rest of the list is worth having
             return {}
     found = answer.get("targets")
     return found if isinstance(found, dict) else {}

@@ -14,9 +14,11 @@ import signal
 import sys
 from pathlib import Path
 
-from ..agent.places import private_directory
+from ..agent.places import PlaceError, private_directory
+from ..client_protocol import LISTENS
 from ..configuration import load
 from ..errors import FarkernelError
+from ..trouble import SystemTrouble
 from .keeper import Keeper
 from .server import Server
 from .store import Store
@@ -30,27 +32,57 @@ def main() -> int:
     parser.add_argument("--ready-fd", type=int, help="a byte is written here when the keeper listens")
     arguments = parser.parse_args()
     os.umask(0o077)
-    directory = Path(private_directory()) / "keeper"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    starter = Starter(arguments.ready_fd)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return 0
-    os.truncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    _log_to(directory / "log")
-    _raise_limits()
-    try:
-        asyncio.run(_run(directory, arguments.ready_fd))
-    except FarkernelError as error:
+        directory = Path(private_directory()) / "keeper"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        if not _hold_lock(directory / "lock"):
+            return 0
+        _log_to(directory / "log")
+        _raise_limits()
+        asyncio.run(_run(directory, starter))
+    except (PlaceError, FarkernelError, OSError) as error:
+        # The log may be what cannot be written: whoever waits for this keeper is told as well.
         logging.getLogger(__name__).error("%s", error)
-        print(error, file=sys.stderr)
+        known = SystemTrouble(error) if isinstance(error, OSError) else error
+        starter.tell(str(known))
+        print(known, file=sys.stderr)
         return 1
     return 0
 
 
-async def _run(directory: Path, ready: int | None) -> None:
+def _hold_lock(path: Path) -> bool:
+    """False: another keeper has it.  The lock ends with the process."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    pid = f"{os.getpid()}\n".encode()
+    try:
+        os.pwrite(lock, pid, 0)  # before the rest is cut off: on a full disk that needs no room
+        os.truncate(lock, len(pid))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    return True
+
+
+class Starter:
+    """Whoever started this keeper and waits for one word of it, at the other end of a pipe."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def tell(self, what: str) -> None:
+        """Only the first is said; the starter may have gone."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.write(descriptor, what.encode()[:4000])
+            os.close(descriptor)
+
+
+async def _run(directory: Path, starter: Starter) -> None:
     loop = asyncio.get_running_loop()
     keeper = Keeper(directory, Store.default(directory / "state"), load)
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -61,9 +93,7 @@ async def _run(directory: Path, ready: int | None) -> None:
     )
     await server.start()
     logging.getLogger(__name__).info("listening; %d kernels taken up", len(keeper.kernels))
-    if ready is not None:
-        os.write(ready, b"1")
-        os.close(ready)
+    starter.tell(LISTENS)
     await keeper.finished.wait()
     await server.close()
     await keeper.close()

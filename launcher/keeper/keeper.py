@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...backends.archive import build_archive
+from ...backends.archive import cache_directory, stored_archive
 from ..configuration import Configuration, KeeperSettings, Target
 from ..errors import FarkernelError
 from ..local_end.client_links import own_connection
@@ -63,7 +63,7 @@ class Keeper:
         self._store = store
         self._load = load
         self._ended: dict[str, Facts] = {}
-        self._allocations = Allocations(build_archive(), self.user, store.identity())
+        self._allocations = Allocations(stored_archive(cache_directory()), self.user, store.identity())
         self._since = time.time()
         self._clients = 0
         self._idle: asyncio.TimerHandle | None = None

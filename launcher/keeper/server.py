@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any
 
 from ... import __version__
-from ..client_protocol import PROTOCOL
+from ..client_protocol import PROTOCOL, UNKNOWN_REQUEST
 from ..errors import FarkernelError
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,18 @@ class BadRequest(FarkernelError):
 
     def __init__(self, what: str) -> None:
         super().__init__(what, "Client and keeper may be of different versions: farkernel keeper restart")
+
+
+class UnknownRequest(FarkernelError):
+    """A client of a later version asked for what came with it."""
+
+    kind = UNKNOWN_REQUEST
+
+    def __init__(self, do: str) -> None:
+        super().__init__(
+            f"this keeper ({__version__}) does not know the request {do[:40]!r}",
+            "Run: farkernel keeper restart (kernels live on)",
+        )
 
 
 class ProtocolMismatch(FarkernelError):
@@ -119,9 +131,7 @@ class ClientConnection:
             number = request.get("id")
             handler = self._handlers.get(str(request.get("do")))
             if handler is None:
-                raise BadRequest(
-                    f"this keeper ({__version__}) does not know the request {str(request.get('do'))[:40]!r}"
-                )
+                raise UnknownRequest(str(request.get("do")))
             self.event({"id": number, "ok": await handler(self, request)})
         except FarkernelError as error:
             self.event({"id": number, "error": error.as_dict()})

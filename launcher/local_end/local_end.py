@@ -40,6 +40,8 @@ _REPLIES_DEADLINE = 5.0
 # A shutdown_request is held until the front end has said what it meant (DESIGN §4); a client that has no
 # front end gets its way.
 _SHUTDOWN_PATIENCE = 3.0
+# What the front end says to the keeper comes on another way, and may overtake the request that it sent before.
+_SHUTDOWN_OVERTAKEN = 0.5
 _SHOWN = frozenset({"stream", "display_data", "execute_result", "error", "update_display_data"})
 
 Consumed = Callable[[], None]
@@ -117,6 +119,7 @@ class LocalEnd:
         self._undelivered: deque[tuple[float, str, bytes, list[Buffer]]] = deque()
         self._replies_until = 0.0
         self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
+        self._shutdown_awaited: asyncio.TimerHandle | None = None
         self._own_requests: set[str] = set()
         self._wait_for_start: list[Callable[[], None]] = []
         self._doubtful: dict[str, int] = {}
@@ -187,6 +190,7 @@ class LocalEnd:
         self._notice.forget()
         if self._shutdown is not None:
             self._shutdown[1].cancel()
+        self._await_shutdown_no_more()
         if self._sockets is not None:
             self._sockets.close()
             self._log.close()
@@ -302,6 +306,7 @@ class LocalEnd:
         _, held = self._room.leave()
         waiting = [request for request in self._active.values() if request.number] + held
         self._drop_shutdown(answer=True)
+        self._await_shutdown_no_more()  # it was meant for this life, not for the next
         if not wanted or held:
             self._room.refuse(
                 [each for each in waiting if each.channel != "stdin"],
@@ -362,13 +367,32 @@ class LocalEnd:
         self._take("control", [bytes(frame) for frame in message.frames()])
 
     def release_shutdown(self) -> None:
-        """The front end means it: the kernel gets the request that was held."""
+        """The front end means it: the kernel gets the request that was held, or comes now, or else one of ours."""
         if self._shutdown is not None:
             request, timer = self._shutdown
             timer.cancel()
             self._shutdown = None
+            self._await_shutdown_no_more()
             self._log.open[request.serial] = request
             self._forward(request)
+        elif self._shutdown_awaited is None:
+            self._shutdown_awaited = self._loop.call_later(_SHUTDOWN_OVERTAKEN, self._send_shutdown_request)
+
+    def _await_shutdown_no_more(self) -> None:
+        if self._shutdown_awaited is not None:
+            self._shutdown_awaited.cancel()
+            self._shutdown_awaited = None
+
+    def _send_shutdown_request(self) -> None:
+        """The front end's own got lost with its connection; its wish did not."""
+        self._shutdown_awaited = None
+        if self.holding:
+            return
+        message = self.composer.request("shutdown_request", {"restart": False}, [b"farkernel"])
+        self._own_requests.add(message.msg_id)
+        request = self._log.add("control", [bytes(frame) for frame in message.frames()])
+        self._active[message.msg_id] = request
+        self._forward(request)
 
     def drop_shutdown(self, answer: bool) -> None:
         """The front end does not mean it (the server stops), or there is no kernel to ask."""
@@ -435,6 +459,10 @@ class LocalEnd:
     def _hold_shutdown(self, request: Request) -> None:
         self._drop_shutdown(answer=False)
         self._shutdown = (request, self._loop.call_later(_SHUTDOWN_PATIENCE, self._shutdown_is_meant))
+        if self._ended is not None:
+            self._drop_shutdown(answer=True)
+        elif self._shutdown_awaited is not None:
+            self.release_shutdown()
 
     def _shutdown_is_meant(self) -> None:
         if self.holding:

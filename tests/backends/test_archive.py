@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from farkernel.backends.archive import PACKAGE, build_archive, loader_text, strip
+from farkernel.backends.archive import PACKAGE, build_archive, loader_text, stored_archive, strip
 from farkernel.launcher import agent
 
 OLD_PYTHONS = sorted((Path.home() / ".pyenv" / "versions").glob("2.7.*/bin/python"))
@@ -34,6 +34,24 @@ def test_it_is_the_same_in_another_process() -> None:
         [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True, text=True
     )
     assert done.stdout.strip() == build_archive().sha256
+
+
+def test_it_is_stored_and_checked(tmp_path: Path) -> None:
+    directory = tmp_path / "cache"
+    (directory / "agent-of-another-version").parent.mkdir()
+    (directory / "agent-of-another-version").touch()
+    for _ in range(2):
+        assert stored_archive(directory) == build_archive()
+    (file,) = directory.iterdir()
+    with file.open("r+b") as stream:
+        stream.truncate(1000)  # as a full disk or a cut may leave it
+    assert stored_archive(directory) == build_archive()
+    assert file.stat().st_size == 64 + build_archive().size
+
+
+def test_a_place_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert stored_archive(tmp_path / "file" / "cache") == build_archive()
 
 
 def test_it_holds_the_agent_and_nothing_else() -> None:

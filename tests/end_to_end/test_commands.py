@@ -184,6 +184,27 @@ def test_attach(engine: Engine, kernel: KernelManager) -> None:
     assert list(Path(os.environ["FARKERNEL_RUN_DIR"], "keeper").glob("attach-*")) == []
 
 
+def test_attach_to_a_busy_kernel_waits(engine: Engine, kernel: KernelManager, home: Path) -> None:
+    done = home / "done"
+    with connected(kernel.connection_file) as client:
+        client.execute(f"import os, time\nwhile not os.path.exists({str(done)!r}): time.sleep(0.05)")
+        master, slave = pty.openpty()
+        command = [sys.executable, "-P", "-m", "farkernel", "attach", engine.kernels()[0]["kernel"]]
+        environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment) as process:
+            os.close(slave)
+            said = read_until(master, b"waiting for the kernel")
+            assert b"waiting for the kernel" in said
+            done.touch()
+            assert b"In [" in read_until(master, b"In [")
+            os.write(master, b"\x04")
+            read_until(master, b"Do you really want to exit")
+            os.write(master, b"y\r")
+            read_until(master, b"keeping kernel alive")
+            assert process.wait(DEADLINE) == 0
+        os.close(master)
+
+
 def read_until(descriptor: int, wanted: bytes, deadline: float = DEADLINE) -> bytes:
     said = b""
     end = time.monotonic() + deadline

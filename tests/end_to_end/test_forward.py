@@ -12,6 +12,7 @@ import random
 import select
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -224,6 +225,47 @@ def test_ipv6(kernel: str) -> None:
             assert forward.local != server.server_address[1]
             assert forward.post(b"six") == b"six"
         server.shutdown()
+
+
+class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """An HTTP server whose address is a path."""
+
+    daemon_threads = True
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, _ = super().get_request()
+        return connection, ("unix", 0)  # the handler wants a host
+
+
+def test_a_unix_socket(kernel: str, home: Path) -> None:
+    path = str(home / "a socket")
+    with UnixServer(path, Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with forwarding(kernel, path) as forward:
+            assert forward.about["port"] is None
+            assert forward.about["path"] == path
+            body = random.Random(1).randbytes(1 << 20)
+            assert forward.post(body) == body
+        server.shutdown()
+
+
+def test_a_unix_socket_where_nobody_listens(kernel: str, home: Path) -> None:
+    with forwarding(kernel, str(home / "nowhere")) as forward:
+        with contextlib.suppress(OSError):
+            forward.post(b"x")
+        assert str(home / "nowhere") in forward.complaints.get(timeout=DEADLINE)
+
+
+def test_a_relative_path_is_refused(kernel: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "farkernel", "forward", kernel, "a/socket"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert ended.returncode == 2
+    assert "neither a port (1 to 65535) nor the absolute path of a socket" in ended.stderr
 
 
 def test_a_taken_port(kernel: str, server: int) -> None:

@@ -37,6 +37,23 @@ def test_cells_run_and_the_kernel_is_a_process_of_the_agent(engine: Engine, mana
     assert [row["reason"]["kind"] for row in engine.kernels()] == ["stopped"]
 
 
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_wish_to_shut_down_that_overtakes_its_request(
+    engine: Engine, manager: KernelManager, arrives: bool
+) -> None:
+    """They come on two ways; the request may also be lost with its connection."""
+    wait_until(lambda: engine.kernels()[0]["state"] == "live", "the kernel")
+    with connected(manager.connection_file) as client:
+        began = time.monotonic()
+        engine.client.request("shutdown", kernel=engine.kernels()[0]["kernel"], restart=False)
+        if arrives:
+            client.shutdown()
+            assert client.get_control_msg(timeout=2.5)["msg_type"] == "shutdown_reply"
+        wait_until(lambda: engine.kernels()[0]["state"] == "ended", "the kernel to end")
+        assert time.monotonic() - began < 2.8  # not by the patience with those who never say what they mean
+        assert engine.kernels()[0]["reason"]["text"] == "it was shut down on request"
+
+
 def test_one_session_for_one_life_and_every_signature_right(engine: Engine, manager: KernelManager) -> None:
     with connected(manager.connection_file) as client:
         seen = {

@@ -304,7 +304,7 @@ if os.path.exists(directory + "/socket"):
     os.unlink(directory + "/socket")
 listener.bind(directory + "/socket")
 listener.listen(64)
-os.write(ready, b"r")
+os.write(ready, b"1")
 os.close(ready)
 while True:
     connection, _ = listener.accept()
@@ -381,6 +381,18 @@ def test_a_keeper_that_cannot_start_says_why(startable: Path) -> None:
         ),
     ):
         client.request("status")
+
+
+def test_what_a_keeper_says_that_cannot_start_is_passed_on(
+    startable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import os, sys; os.write(int(sys.argv[1]), b'the disk is full. Make room.')"
+    monkeypatch.setattr(
+        client_start, "keeper_command", lambda ready: [sys.executable, "-S", "-c", program, str(ready)]
+    )
+    said = r"could not be started: the disk is full\. Make room\. See .*keeper/log"
+    with pytest.raises(client_start.KeeperStartFailed, match=said):
+        client_start.start_keeper(str(startable))
 
 
 def test_a_keeper_that_is_just_ending_is_waited_for(startable: Path) -> None:

@@ -192,6 +192,17 @@ def test_the_reason_of_an_end(
     assert (answer["state"], answer["reason"]) == ("ended", reason)
 
 
+@pytest.mark.parametrize(("command", "tail"), [(b"exit 3", "last words"), (b"kill", "a note at its start")])
+def test_what_a_kernel_wrote_at_its_start_explains_no_later_end(
+    near: NearEnd, command: bytes, tail: str
+) -> None:
+    far = Far(near)
+    far.up("note=a note at its start")
+    far.call(b"echo", b"1")
+    far.send("shell", *command.split())
+    assert near.ended("k1")["tail"] == tail
+
+
 def test_a_kernel_that_ends_at_once_says_why_without_escape_codes(near: NearEnd) -> None:
     Far(near).start("exit=7")
     reason = near.ended("k1")

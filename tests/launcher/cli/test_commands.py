@@ -193,11 +193,11 @@ def test_list_says_who_can_be_reached(keeper: FakeKeeper, capsys: Captured) -> N
 
 
 def test_list_with_a_keeper_that_cannot_say(keeper: FakeKeeper, capsys: Captured) -> None:
-    class BadRequest(FarkernelError):
-        kind = "usage"
+    class UnknownRequest(FarkernelError):
+        kind = "unknown-request"
 
     def refuse(_: dict[str, Any]) -> None:
-        raise BadRequest("this keeper does not know the request 'reach'", "")
+        raise UnknownRequest("this keeper does not know the request 'reach'", "")
 
     keeper.handlers["reach"] = refuse
     main(["add", "lab", "ssh://lab"])

@@ -94,7 +94,7 @@ def test_greeting_and_answers(site: Site) -> None:
     [
         (b"nonsense\n", "usage", "not a request"),
         (b"[1]\n", "usage", "must be a JSON object"),
-        (b'{"id": 1, "do": "dance"}\n', "usage", "does not know the request 'dance'"),
+        (b'{"id": 1, "do": "dance"}\n', "unknown-request", "does not know the request 'dance'"),
         (b'{"id": 1, "do": "fail"}\n', "defect", "failed on this request (ZeroDivisionError)"),
         (b"[" * 100_000 + b"\n", "usage", "not a request"),
     ],
