@@ -19,7 +19,7 @@ from ...backends.archive import build_archive
 from ..configuration import Configuration, KeeperSettings, Target
 from ..errors import FarkernelError
 from ..local_end.client_links import own_connection
-from . import forwards, journal, logins, visits
+from . import forwards, journal, logins, probes, visits
 from .allocations import Allocations, HeldAllocation
 from .facts import Facts, KernelState
 from .kernel import Kernel
@@ -89,6 +89,7 @@ class Keeper:
             **forwards.handlers(self._kernel),
             **logins.handlers(self.user, self._configured, self._allocations.retry),
             **visits.handlers(self, self._configured, self.user, self._kernel),
+            **probes.handlers(self, self._configured),
         }
 
     # life
