@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..discovery.machine import Board, Disk, Gpu, Machine, OpenClPlatform
 from .table import duration, size
@@ -45,7 +45,7 @@ def lines(machine: Machine) -> list[Line]:
         *(line for gpu in machine.gpus for line in _gpu(gpu)),
         *_disks(machine),
         *_software(machine),
-        *(_opencl(platform) for platform in machine.opencl),
+        *(_opencl(platform) for platform in _platforms(machine)),
         *_pi(machine),
         *(_board(board) for board in machine.boards),
         *(Line("!", text=f"{problem.part}: {problem.what}", level="bad") for problem in machine.problems),
@@ -184,6 +184,12 @@ def _software(machine: Machine) -> Iterator[Line]:
     for label, installed in (("CUDA", machine.cuda.toolkits), ("cuDNN", machine.cuda.cudnn)):
         if installed:
             yield Line(label, text=", ".join(f"{one.version} in {one.path}" for one in installed))
+
+
+def _platforms(machine: Machine) -> list[OpenClPlatform]:
+    """The kernel's environment mostly sees what the host has; it is shown where it sees more."""
+    host = [replace(platform, where=None) for platform in machine.opencl if platform.where == "host"]
+    return [each for each in machine.opencl if each.where == "host" or replace(each, where=None) not in host]
 
 
 def _opencl(platform: OpenClPlatform) -> Line:

@@ -1,7 +1,7 @@
 """What this process may use at most, by its control groups: version 1, version 2 and both at once (cgroups(7))."""
 
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from .files import number, read
 
@@ -83,9 +83,9 @@ def cpu_max(text: str) -> Optional[float]:
     return words[0] / float(words[1])
 
 
-def _memory(root: str, mounts: Dict[str, Mount], groups: Dict[str, str]) -> List[Optional[int]]:
+def _memory(root: str, mounts: Dict[str, Mount], groups: Dict[str, str]) -> Tuple[Optional[int], Optional[int]]:
     """The smallest limit from here upwards, and what is used of it: it may be that of a job, not of its step."""
-    found = []
+    found: List[Tuple[int, Optional[int]]] = []
     for controller, names in (
         ("memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
         ("", ("memory.max", "memory.current", "inactive_file")),
@@ -96,7 +96,7 @@ def _memory(root: str, mounts: Dict[str, Mount], groups: Dict[str, str]) -> List
                 used = number(read(root, directory, names[1]))
                 cache = _cache(read(root, directory, "memory.stat"), names[2])
                 found.append((limit, None if used is None else max(used - cache, 0)))
-    return list(min(found, key=lambda pair: pair[0])) if found else [None, None]
+    return min(found, key=lambda pair: pair[0]) if found else (None, None)
 
 
 def _cache(stat: str, name: str) -> int:

@@ -11,7 +11,7 @@ _USER_PROCESS = 7
 #: struct utmp of the C library (bits/utmp.h); its times have 64 bits on arm64 and other newer systems.
 _UTMP = {
     384: struct.Struct("=h2xi32s4s32s256s2h3i16s20x"),
-    400: struct.Struct("=h2xi32s4s32s256s2h4x3q16s24x"),
+    400: struct.Struct("=h2xi32s4s32s256s2h3q16s24x"),
 }
 
 

@@ -3,7 +3,7 @@
 from typing import Any, Dict, Iterator, Optional
 
 from . import cgroups
-from .files import pairs, read
+from .files import number, pairs, read
 
 Found = Dict[str, Any]
 
@@ -30,6 +30,7 @@ def meminfo(text: str) -> Found:
 
 def _bytes(value: Optional[str]) -> Optional[int]:
     words = (value or "").split()
-    if not words or not words[0].isdigit():
+    size = number(words[0]) if words else None
+    if size is None or size < 0:
         return None
-    return int(words[0]) * (1024 if words[1:] == ["kB"] else 1)
+    return size * (1024 if words[1:] == ["kB"] else 1)

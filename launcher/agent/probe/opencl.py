@@ -6,6 +6,7 @@ implementations than the host's; so it imports nothing of ours.  It runs in a ch
 
 import ctypes
 import glob
+import importlib
 import json
 import os
 import sys
@@ -148,10 +149,9 @@ def _pyopencl() -> Optional[Any]:
     if __name__ != "__main__":
         return None  # the host's own Python is asked for what the host has
     try:
-        import pyopencl
+        return importlib.import_module("pyopencl")
     except Exception:  # noqa: BLE001 - a broken installation can raise anything; then ctypes does it
         return None
-    return pyopencl
 
 
 def _from_pyopencl(one: Any) -> Ask:

@@ -78,12 +78,10 @@ def count(ranges: str) -> Optional[int]:
     found = 0
     for part in ranges.split(","):
         first, mark, last = part.strip().partition("-")
-        if not first.isdigit() or not (last if mark else first).isdigit():
+        lowest, highest = number(first), number(last if mark else first)
+        if lowest is None or highest is None or not 0 <= lowest <= highest:
             return None
-        size = int(last if mark else first) - int(first) + 1
-        if size < 1:
-            return None
-        found += size
+        found += highest - lowest + 1
     return found
 
 
@@ -96,7 +94,7 @@ def frequency(root: str) -> Optional[float]:
 def times(stat: str) -> Optional[Times]:
     """The first line of /proc/stat (proc_stat(5)); guest time is in user time already."""
     words = stat.partition("\n")[0].split()
-    numbers = [int(word) for word in words[1:9] if word.isdigit()]
+    numbers = [value for value in map(number, words[1:9]) if value is not None]
     if words[:1] != ["cpu"] or len(numbers) < 4:
         return None
     return sum(numbers[3:5]), sum(numbers)
