@@ -83,7 +83,9 @@ def cpu_max(text: str) -> Optional[float]:
     return words[0] / float(words[1])
 
 
-def _memory(root: str, mounts: Dict[str, Mount], groups: Dict[str, str]) -> Tuple[Optional[int], Optional[int]]:
+def _memory(
+    root: str, mounts: Dict[str, Mount], groups: Dict[str, str]
+) -> Tuple[Optional[int], Optional[int]]:
     """The smallest limit from here upwards, and what is used of it: it may be that of a job, not of its step."""
     found: List[Tuple[int, Optional[int]]] = []
     for controller, names in (

@@ -150,7 +150,11 @@ class Asked(object):
             return call(*arguments)
         except self._nvml.NVMLError as error:
             nvml = self._nvml
-            if error.value in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_UNKNOWN, nvml.NVML_ERROR_NO_PERMISSION):
+            if error.value in (
+                nvml.NVML_ERROR_GPU_IS_LOST,
+                nvml.NVML_ERROR_UNKNOWN,
+                nvml.NVML_ERROR_NO_PERMISSION,
+            ):
                 self.problem = self.problem or sentence(nvml, error)
             return None
 
