@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..text import one_line
 from .machine_lines import Line
-from .output import paint
+from .output import fold, paint
 from .table import cells_wide, cut
 
 LABEL = 8
@@ -14,6 +14,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _COLOURS = {"": "green", "high": "yellow", "full": "red", "bad": "red", "dim": "dim"}
 _WIDEST, _NARROWEST = 24, 8
 _INDENT = "  "
+_MOST_LINES = 4
 
 
 def bar(part: float, width: int, plain: bool = False) -> str:
@@ -34,26 +35,39 @@ def bar_width(columns: int) -> int:
 
 
 def draw(lines: Sequence[Line], columns: int, colours: bool, plain: bool = False) -> list[str]:
-    """Label, bar, amount, text; the text is cut where the terminal ends."""
+    """Label, bar, amount, text; a long text goes on below itself."""
     width = bar_width(columns)
-    amounts = max((cells_wide(line.amount) for line in lines), default=0)
-    return [_draw(line, columns, width, amounts, colours, plain) for line in lines]
+    amounts = max((cells_wide(one_line(line.amount)) for line in lines), default=0)
+    drawn: list[str] = []
+    for line in lines:
+        head, room = _head(line, width, amounts, colours, plain), _room(line, columns, width, amounts)
+        pieces = (
+            [cut(piece, room) for piece in fold(one_line(line.text), room)][:_MOST_LINES] if room > 1 else []
+        )
+        colour = _COLOURS[line.level] if line.level in ("bad", "dim") or not _has_bar(line) else None
+        first, *rest = [paint(piece, colour if line.level else None, colours) for piece in pieces] or [""]
+        drawn.append((head + first).rstrip())
+        drawn += [" " * (columns - room) + piece for piece in rest]
+    return drawn
 
 
-def _draw(line: Line, columns: int, width: int, amounts: int, colours: bool, plain: bool) -> str:
+def _has_bar(line: Line) -> bool:
+    return line.part is not None or bool(line.amount)
+
+
+def _room(line: Line, columns: int, width: int, amounts: int) -> int:
+    before = len(_INDENT) + LABEL + 1
+    return columns - before - (width + 2 + 1 + amounts + 2 if _has_bar(line) else 0)
+
+
+def _head(line: Line, width: int, amounts: int, colours: bool, plain: bool) -> str:
     label = cut(one_line(line.label), LABEL)
     head = _INDENT + label + " " * (LABEL - cells_wide(label)) + " "
-    if line.part is None and not line.amount:
-        room = columns - cells_wide(head)
-        text = cut(one_line(line.text), max(room, 1))
-        return (head + paint(text, _COLOURS[line.level] if line.level else None, colours)).rstrip()
-    left, right = ("|", "|") if plain else ("▕", "▏")
+    if not _has_bar(line):
+        return head
     drawn = " " * (width + 2)
     if line.part is not None:
+        left, right = ("|", "|") if plain else ("▕", "▏")
         drawn = left + paint(bar(line.part, width, plain), _COLOURS[line.level], colours) + right
     amount = one_line(line.amount)
-    amount = " " * (amounts - cells_wide(amount)) + amount
-    room = columns - cells_wide(head) - (width + 2) - 1 - cells_wide(amount) - 2
-    text = cut(one_line(line.text), room) if room > 1 else ""
-    colour = _COLOURS[line.level] if line.level in ("bad", "dim") else None
-    return f"{head}{drawn} {amount}  {paint(text, colour, colours)}".rstrip()
+    return f"{head}{drawn} {' ' * (amounts - cells_wide(amount))}{amount}  "

@@ -104,7 +104,7 @@ def _memory(machine: Machine) -> Iterator[Line]:
         yield _bar("memory", part, amount)
     if memory.limit is not None:
         part, amount = _used(memory.limit_used, memory.limit)
-        yield _bar("limit", part, amount, "memory that the control group gives")
+        yield _bar("limit", part, amount, "of the control group")
     if swap.total:
         part, amount = _used(None if swap.free is None else swap.total - swap.free, swap.total)
         yield Line("swap", part, amount)

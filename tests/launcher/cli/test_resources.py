@@ -115,7 +115,7 @@ def test_what_is_shown_of_a_large_machine() -> None:
     for words in (
         "78 %  Intel(R) Xeon(R) Gold 6248, 40 cores, 80 threads, 16 usable, limited to 8 CPUs",
         "192 GiB of 256 GiB",
-        "16.0 GiB of 64.0 GiB  memory that the control group gives",
+        "16.0 GiB of 64.0 GiB  of the control group",
         "GPU 0 ",
         "97 %  NVIDIA H100 80GB HBM3, 71 °C",
         "70.0 GiB of 80.0 GiB  ada: python (pid 4711, 69.0 GiB)",
