@@ -1,7 +1,8 @@
-"""The agent's program as it travels: one zip file, and the text of the loader that asks for it.
+"""The programs that travel to the far end, and the text of the loader that asks for the first of them.
 
-Both are made from the files of ``launcher/agent`` as they are installed here.  ``python3 archive.zip serve
-…`` runs it.
+They are made from the files of ``launcher/agent`` as they are installed here: the agent (``python3 archive.zip serve
+…`` runs it), the probe, which is brought when it is first asked for, and the module by which the probe asks NVIDIA's
+driver, which is brought to machines that have one.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import os
 import tempfile
 import tokenize
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = "farkernel_agent"
+PROBE_PACKAGE = "farkernel_probe"
 _AGENT = f"{__package__.rpartition('.')[0]}.launcher.agent"
-_MAIN = f"from {PACKAGE}.__main__ import main\nmain()\n"
+_PROBE = f"{_AGENT}.probe"
+_MAIN = "from {}.__main__ import main\nmain()\n"
 # The same bytes from the same files, whenever and wherever they are packed: the hash is the program's name.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -40,7 +44,7 @@ def stored_archive(directory: Path) -> Archive:
     that a keeper does before it listens.  A file that is not what it should be is made anew; one that cannot be
     written is done without.
     """
-    sources = "\0".join(f"{name}\0{text}" for name, text in sorted(_sources().items()))
+    sources = "\0".join(f"{name}\0{text}" for name, text in sorted(_sources(_AGENT).items()))
     path = directory / f"agent-{hashlib.sha256(sources.encode()).hexdigest()[:32]}"
     with contextlib.suppress(OSError):
         found = path.read_bytes()
@@ -78,12 +82,33 @@ def _store(path: Path, data: bytes) -> None:
 @functools.lru_cache(maxsize=1)
 def build_archive() -> Archive:
     """The agent of this version."""
+    sources = {name: text for name, text in _sources(_AGENT).items() if name != "loader.py"}
+    return _pack(_as_program(PACKAGE, sources))
+
+
+@functools.lru_cache(maxsize=1)
+def build_probe() -> Archive:
+    """What looks at a machine; ``python3 probe.zip REQUEST`` runs it."""
+    return _pack(_as_program(PROBE_PACKAGE, _sources(_PROBE)))
+
+
+@functools.lru_cache(maxsize=1)
+def build_nvml() -> Archive:
+    """nvidia-ml-py as it is installed here: one module, unchanged, its licence at its top."""
+    path = distribution("nvidia-ml-py").locate_file("pynvml.py")
+    return _pack({"pynvml.py": Path(str(path)).read_bytes()})
+
+
+def _as_program(package: str, sources: Mapping[str, str]) -> dict[str, bytes]:
+    files = {f"{package}/{name}": strip(text).encode() for name, text in sorted(sources.items())}
+    return {"__main__.py": _MAIN.format(package).encode(), **files}
+
+
+def _pack(files: Mapping[str, bytes]) -> Archive:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        _add(archive, "__main__.py", _MAIN.encode())
-        for name, text in sorted(_sources().items()):
-            if name != "loader.py":
-                _add(archive, f"{PACKAGE}/{name}", strip(text).encode())
+        for name, content in files.items():
+            _add(archive, name, content)
     content = stream.getvalue()
     return Archive(content, hashlib.sha256(content).hexdigest(), len(content))
 
@@ -95,7 +120,7 @@ def loader_text() -> str:
     The loader's own beginning comes first, because it sends old Pythons away before anything else is
     imported.
     """
-    sources = _sources()
+    sources = _sources(_AGENT)
     head, mark, rest = sources["loader.py"].partition("\nfrom .places import ")
     if not mark:
         raise AssertionError("loader.py no longer imports places.py in one line")
@@ -104,7 +129,7 @@ def loader_text() -> str:
 
 def places_text() -> str:
     """What finds the private directory, in the syntax of Python 2.7 and 3."""
-    return _sources()["places.py"]
+    return _sources(_AGENT)["places.py"]
 
 
 def strip(source: str) -> str:
@@ -135,8 +160,8 @@ def _docstrings(tree: ast.AST) -> Iterator[ast.Expr]:
             yield node
 
 
-def _sources() -> dict[str, str]:
-    files = resources.files(_AGENT).iterdir()
+def _sources(package: str) -> dict[str, str]:
+    files = resources.files(package).iterdir()
     return {file.name: file.read_text("utf-8") for file in files if file.name.endswith(".py")}
 
 

@@ -76,6 +76,11 @@ class Address:
     def __str__(self) -> str:
         return self.text
 
+    @property
+    def is_host(self) -> bool:
+        """Whether it is a machine that kernels have to themselves, with no scheduler to share it out."""
+        return self.scheme in ("local", "ssh")
+
 
 def parse_address(text: str, schemes: Mapping[str, Shape] = SCHEMES) -> Address:
     """Take an address apart; raises AddressError.  ``schemes``: with those of outside backends."""

@@ -13,9 +13,10 @@ from .kernels import CONNECTION, Kernel, State, connection_facts
 from .link import Bye, ChannelClosed, ChannelError, Connected, Link, Message, Priority, StreamData
 from .places import short_name, subdirectory
 from .ports import Ports
+from .probes import Programs, probe
 from .problems import BadRequest, KernelEnded, NoRoom, NoSuchKernel, Problem, StillRuns
 from .reasons import clean
-from .scans import Scan, look_up
+from .scans import look_up, scan
 from .sockets import CONTROL, IOPUB, NAMES, SHELL, STDIN
 from .spawn import LAUNCH
 
@@ -52,6 +53,7 @@ class Requests(object):
         self._kernels: Dict[int, Kernel] = {}  # by channel
         self._journals: List[Feed] = []
         self._unpaid: List[Tuple[Kernel, str, int, int]] = []
+        self._programs = Programs(worker.directory)
         self._ports = Ports(worker.loop, self.tell, worker.pump)
         self._table: Dict[str, Callable[[Answer], Answer]] = {
             "start": self._start,
@@ -71,6 +73,8 @@ class Requests(object):
             "connect": self._connect,
             "reset": self._reset,
             "scan": self._scan,
+            "bring": self._bring,
+            "probe": self._probe,
             "look": self._look,
             "end": self._end,
         }
@@ -446,9 +450,25 @@ class Requests(object):
 
     def _scan(self, request: Answer) -> Answer:
         number = request["answer"]
-        Scan(
+        scan(
             self._worker.loop, float(request.get("deadline") or 20), lambda found: self._answer(number, found)
         )
+        raise Later
+
+    def _bring(self, request: Answer) -> Answer:
+        self._programs.bring(str(request["program"]), str(request["content"]))
+        return {}
+
+    def _probe(self, request: Answer) -> Answer:
+        number = request["answer"]
+
+        def done(outcome: Union[Answer, Problem]) -> None:
+            if isinstance(outcome, Problem):
+                self._refuse(number, "probe", outcome)
+            else:
+                self._answer(number, outcome)
+
+        probe(self._worker.loop, self._programs, request, done)
         raise Later
 
     def _look(self, request: Answer) -> Answer:

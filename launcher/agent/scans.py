@@ -3,12 +3,11 @@
 import json
 import os
 import pkgutil
-import signal
-import subprocess
 import sys
 from typing import Any, Callable, Dict, List, Mapping
 
 from . import surroundings
+from .children import Child
 from .loop import Loop
 from .problems import Problem
 from .specs import NOTHING, asked, complete_argv, complete_environment, directories, find_program
@@ -17,7 +16,6 @@ from .specs import NOTHING, asked, complete_argv, complete_environment, director
 # By __name__, because zipimport before Python 3.10 sets __package__ only after this has run.
 _PROGRAM = pkgutil.get_data(__name__.rpartition(".")[0], "environments.py") or b""
 _BOOT = "import sys; exec(compile(sys.stdin.buffer.read(), 'environments.py', 'exec'))"
-_LARGEST = 4 << 20
 LONGEST = 60.0
 
 Answer = Dict[str, Any]
@@ -32,61 +30,14 @@ class ScanFailed(Problem):
         )
 
 
-class Scan(object):
-    """One child.  ``done`` is called once, with what it found up to its end or the deadline."""
-
-    def __init__(self, loop: Loop, deadline: float, done: Callable[[Answer], None]) -> None:
-        self._loop = loop
-        self._done = done
-        self._data = b""
-        request = json.dumps({"kernelspecs": directories(os.environ)})
-        try:
-            self._child = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BOOT, request],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise ScanFailed(str(error)) from None
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        self._stdout = self._child.stdout
-        os.set_blocking(self._stdout.fileno(), False)
-        try:
-            # Less than a pipe takes (64 KiB): this does not wait for the child.
-            self._child.stdin.write(_PROGRAM)
-            self._child.stdin.close()
-        except OSError:
-            pass  # it ended at once; its silence says so
-        self._timer = loop.later(min(max(deadline, 0.0), LONGEST), self._finish)
-        loop.watch(self._stdout.fileno(), self._readable)
-
-    def _readable(self) -> None:
-        try:
-            data = os.read(self._stdout.fileno(), 65536)
-        except BlockingIOError:
-            return
-        self._data += data
-        if not data or len(self._data) > _LARGEST:
-            self._finish()
-
-    def _finish(self) -> None:
-        self._timer.cancel()
-        self._loop.forget(self._stdout.fileno())
-        self._stdout.close()
-        try:
-            os.killpg(self._child.pid, signal.SIGKILL)
-        except OSError:
-            pass  # it has ended by itself
-        self._reap()
-        self._done(sorted_out(self._data))
-
-    def _reap(self) -> None:
-        """A child that hangs in a dead file system cannot even be killed: its end is not waited for."""
-        if self._child.poll() is None:
-            self._loop.later(1.0, self._reap)
+def scan(loop: Loop, deadline: float, done: Callable[[Answer], None]) -> None:
+    """``done`` is called once, with what was found up to the end of the search or the deadline."""
+    request = json.dumps({"kernelspecs": directories(os.environ)})
+    argv = [sys.executable, "-I", "-c", _BOOT, request]
+    try:
+        Child(loop, argv, _PROGRAM, min(max(deadline, 0.0), LONGEST), lambda data: done(sorted_out(data)))
+    except OSError as error:
+        raise ScanFailed(str(error)) from None
 
 
 def sorted_out(data: bytes) -> Answer:

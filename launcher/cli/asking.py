@@ -31,6 +31,7 @@ _WORDS = {
     "login": "logging in",
     "logs": "reading the log",
     "output": "reading the kernel's journal",
+    "probe": "looking at the machines",
     "reach": "reaching the targets",
     "release": "ending the allocation's kernels",
     "scan": "looking for kernels there",

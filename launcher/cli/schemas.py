@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields, is_dataclass
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from ..discovery.machine import Machine
 
 Schema = dict[str, Any]
 
@@ -42,6 +46,22 @@ _KERNEL = _object(
 _ALLOCATION = _object(allocation=_TEXT, link=_TEXT, why=_TEXT, kernels=_list(_TEXT))
 _REACH = _or_null(_object(ok=_TRUTH, what=_TEXT, advice=_TEXT))
 
+
+def _of(kind: Any) -> Schema:
+    """The schema of a dataclass of `launcher.discovery.machine`, where each field is explained."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return _object(**{field.name: _of(hints[field.name]) for field in fields(kind)})
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return _or_null(_of(inner[0]))
+    if origin is tuple:
+        return _list(_of(inner[0]))
+    return {str: _TEXT, bool: _TRUTH, int: _WHOLE, float: _NUMBER}[kind]
+
+
+_MACHINE = _of(Machine)
+
 SCHEMAS: dict[str, Schema] = {
     "add": _object(target=_TEXT, settings={"type": "object"}, file=_TEXT),
     "list": _list(
@@ -57,6 +77,9 @@ SCHEMAS: dict[str, Schema] = {
         complete=_TRUTH,
     ),
     "login": _object(target=_TEXT, address=_TEXT, node=_TEXT),
+    "resources": _list(
+        _object(target=_TEXT, address=_TEXT, ok=_TRUTH, what=_TEXT, advice=_TEXT, machine=_or_null(_MACHINE))
+    ),
     "install": _object(entry=_TEXT, directory=_TEXT, spec={"type": "object"}),
     "uninstall": _object(entry=_TEXT, directories=_list(_TEXT)),
     "ps": _object(kernels=_list(_KERNEL), allocations=_list(_ALLOCATION)),

@@ -19,7 +19,7 @@ from ...backends.archive import cache_directory, stored_archive
 from ..configuration import Configuration, KeeperSettings, Target
 from ..errors import FarkernelError
 from ..local_end.client_links import own_connection
-from . import elsewhere, forwards, journal, logins, visits
+from . import elsewhere, forwards, journal, logins, probes, visits
 from .adopted import Adopted
 from .allocations import Allocations, HeldAllocation
 from .facts import Facts, KernelState
@@ -91,6 +91,7 @@ class Keeper:
             **logins.handlers(self.user, self._configured, self._allocations.retry),
             **elsewhere.handlers(self, self._configured, self._targets, self._far_names, self._adopt),
             **visits.handlers(self, self._configured, self.user, self._kernel),
+            **probes.handlers(self, self._configured),
         }
 
     # life

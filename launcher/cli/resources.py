@@ -1,0 +1,224 @@
+"""`farkernel resources`: what the targets have and what of it is free."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import configuration
+from ..client import KeeperClient
+from ..discovery.machine import Machine, read_machine
+from ..errors import FarkernelError, RemoteError
+from ..text import clean, one_line
+from . import bars, machine_lines
+from .arguments import add_json
+from .asking import Asking
+from .output import colours_wanted, emit, fold, paint, say, terminal_columns
+
+DEADLINE = 15.0
+INTERVAL = 2.0
+_WIDTH = 100  # where it is no terminal
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What came of looking at one target."""
+
+    target: str
+    address: str
+    machine: Machine | None
+    what: str = ""
+    advice: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "address": self.address,
+            "ok": self.machine is not None,
+            "what": self.what,
+            "advice": self.advice,
+            "machine": None if self.machine is None else asdict(self.machine),
+        }
+
+
+class CannotWrite(FarkernelError):
+    kind = "file"
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path} cannot be written: {why}", "Name another file: --html FILE")
+
+
+class OldKeeper(FarkernelError):
+    kind = "version"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the keeper is of an earlier version, which cannot look at machines",
+            "Run: farkernel keeper restart (kernels live on)",
+        )
+
+
+def configure_resources(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "What is there and what is free: CPUs, memory, GPUs, disks, CUDA, OpenCL, boards.  Without NAME: of all "
+        "targets.  They are asked at the same time, and no kernel is started."
+    )
+    parser.add_argument("names", metavar="NAME", nargs="*", help="targets")
+    parser.add_argument(
+        "--watch", metavar="SECONDS", nargs="?", type=float, const=INTERVAL, help="look again and again"
+    )
+    parser.add_argument("--html", metavar="FILE", help="write a page that needs nothing else; - is stdout")
+    parser.add_argument(
+        "--deadline", metavar="SECONDS", type=float, default=DEADLINE, help="for each target (%(default)g)"
+    )
+    add_json(parser)
+
+
+def run_resources(arguments: argparse.Namespace) -> int:
+    found = configuration.load()
+    names = list(dict.fromkeys(arguments.names)) or list(found.targets)
+    addresses = {name: str(found.target(name).address) for name in names}
+    if not names:
+        say("There are no targets yet. Add one: farkernel add here local:")
+        return 0
+    if arguments.watch is not None:
+        with KeeperClient() as client:
+            return watch(client, addresses, arguments)
+    with Asking() as client:
+        looked = look(client, addresses, arguments.deadline)
+    if arguments.json:
+        emit([one.as_dict() for one in looked])
+    elif arguments.html:
+        from . import machine_page
+
+        write(arguments.html, machine_page.page(looked, time.time()))
+    else:
+        print("\n".join(render(looked, terminal_columns(sys.stdout) or _WIDTH, colours_wanted(sys.stdout))))
+    return 0 if any(one.machine is not None for one in looked) else 1
+
+
+def look(client: KeeperClient, addresses: dict[str, str], deadline: float) -> list[Looked]:
+    try:
+        answer = client.request("probe", deadline + 15, targets=list(addresses), deadline=deadline)
+    except RemoteError as error:
+        if error.remote_kind == "usage":
+            raise OldKeeper from None
+        raise
+    found = answer.get("targets")
+    found = found if isinstance(found, dict) else {}
+    return [_looked(name, address, found.get(name)) for name, address in addresses.items()]
+
+
+def _looked(name: str, address: str, row: Any) -> Looked:
+    row = row if isinstance(row, dict) else {}
+    if row.get("ok") and isinstance(row.get("machine"), dict):
+        return Looked(name, address, read_machine(row["machine"]))
+    what, advice = str(row.get("what") or "the keeper says nothing of it"), str(row.get("advice") or "")
+    return Looked(name, address, None, what, advice)
+
+
+# -- on a terminal -----------------------------------------------------------------------------------------
+
+
+def render(looked: Sequence[Looked], columns: int, colours: bool) -> list[str]:
+    """A block for each target, and one line or two for each that could not be looked at."""
+    shown: list[str] = []
+    plain = not can_draw()
+    for one in looked:
+        if shown:
+            shown.append("")
+        shown += _block(one, columns, colours, plain)
+    return shown
+
+
+def _block(one: Looked, columns: int, colours: bool, plain: bool) -> list[str]:
+    name = one_line(one.target)
+    if one.machine is None:
+        text = f"{one.what.rstrip('.')}. {one.advice}".strip()
+        first, *rest = fold(one_line(text), columns - len(name) - 10) or [""]
+        failed = paint("failed", "red", colours)
+        indent = " " * (len(name) + 10)
+        return [f"{paint(name, 'bold', colours)}  {failed}  {first}", *(indent + line for line in rest)]
+    about = fold(one_line(machine_lines.title(one.machine)), columns - len(name) - 2) or [""]
+    head = [f"{paint(name, 'bold', colours)}  {about[0]}".rstrip()]
+    head += [" " * (len(name) + 2) + line for line in about[1:]]
+    return head + bars.draw(machine_lines.lines(one.machine), columns, colours, plain)
+
+
+def can_draw() -> bool:
+    """Whether stdout takes more than ASCII."""
+    try:
+        "█▏°".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeError, LookupError):
+        return False
+    return True
+
+
+# -- again and again ---------------------------------------------------------------------------------------
+
+
+def watch(client: KeeperClient, addresses: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Until Ctrl-C.  On a terminal it fills the screen; elsewhere one look comes after the other."""
+    interval = max(arguments.watch, 0.5)
+    screen = sys.stdout.isatty() and not arguments.json
+    with full_screen() if screen else _nothing():
+        while True:
+            looked = look(client, addresses, arguments.deadline)
+            if arguments.json:
+                print(json.dumps([one.as_dict() for one in looked]), flush=True)
+            elif arguments.html:
+                from . import machine_page
+
+                write(arguments.html, machine_page.page(looked, time.time(), interval))
+            elif screen:
+                _redraw(looked)
+            else:
+                print("\n".join([*render(looked, _WIDTH, False), ""]), flush=True)
+            time.sleep(interval)
+
+
+def _redraw(looked: Sequence[Looked]) -> None:
+    import shutil
+
+    columns, rows = shutil.get_terminal_size()
+    shown = render(looked, columns, colours_wanted(sys.stdout))
+    if len(shown) > rows - 1:
+        more = len(shown) - rows + 2
+        shown = [*shown[: rows - 2], f"… {more} more lines: make the terminal higher, or name fewer targets"]
+    # Each line is cleared behind its end, and all below the last: no flicker.
+    sys.stdout.write("\x1b[H" + "".join(line + "\x1b[K\n" for line in shown) + "\x1b[J")
+    sys.stdout.flush()
+
+
+@contextmanager
+def full_screen() -> Iterator[None]:
+    """The terminal's other screen, without a cursor; what was there before comes back."""
+    sys.stdout.write("\x1b[?1049h\x1b[?25l")
+    sys.stdout.flush()
+    try:
+        yield
+    finally:
+        sys.stdout.write("\x1b[?25h\x1b[?1049l")
+        sys.stdout.flush()
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def write(path: str, page: str) -> None:
+    if path == "-":
+        print(page)
+        return
+    try:
+        Path(path).write_text(page, "utf-8")
+    except OSError as error:
+        raise CannotWrite(clean(path), error.strerror or str(error)) from error

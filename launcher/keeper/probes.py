@@ -1,0 +1,144 @@
+"""What the targets have and what of it is free (`farkernel resources`): asks their agents, starts no kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ...backends import find_backend
+from ...backends.archive import Archive, build_nvml, build_probe
+from ..configuration import Target
+from ..errors import FarkernelError
+from .server import BadRequest, ClientConnection, Handler
+from .visits import Find, Owner, visit
+
+Ask = Callable[..., Awaitable[dict[str, Any]]]
+
+DEADLINE = 15.0
+#: Of the deadline, for the machine itself; the rest is for the way there and back.
+_SHARE = 0.8
+#: Connections that are opened side by side; a host that does not answer holds up one of them, for its deadline.
+_AT_A_TIME = 100
+_PROGRAMS: dict[str, Callable[[], Archive]] = {"probe": build_probe, "nvml": build_nvml}
+
+
+class NoMachine(FarkernelError):
+    """A target that is no machine to be looked at."""
+
+    kind = "no-machine"
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(
+            f"{target.name} ({target.address}) is no machine of its own",
+            "This version shows local: and ssh:// targets",
+        )
+
+
+class NeedsTooMuch(FarkernelError):
+    """The far end asks for a program again and again, or for one that we have not got."""
+
+    kind = "link"
+
+    def __init__(self, need: str) -> None:
+        super().__init__(
+            f"the agent asks for the program {need[:40]!r}",
+            "Agent and keeper may be of different versions: farkernel keeper restart",
+        )
+
+
+def handlers(owner: Owner, find: Find) -> dict[str, Handler]:
+    """`probe`: ``targets``, ``deadline``, ``wanted`` → ``targets``: each one's ``machine``, or what went wrong."""
+    turns = asyncio.Semaphore(_AT_A_TIME)
+
+    async def handle(client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
+        names, wanted = request.get("targets"), request.get("wanted")
+        deadline = request.get("deadline") or DEADLINE
+        if not isinstance(names, list) or not isinstance(deadline, int | float) or deadline <= 0:
+            raise BadRequest("targets must be a list of names, deadline a number of seconds")
+        if wanted is not None and not isinstance(wanted, list):
+            raise BadRequest("wanted must be a list of parts")
+        # Targets on one machine, with one kernel's environment, are one question.
+        asked: dict[object, asyncio.Task[dict[str, Any]]] = {}
+
+        async def ask(name: str) -> dict[str, Any]:
+            try:
+                target = machine_of(find(name))
+                kernel = target.python or target.kernel
+                same = (target.address.scheme, find_backend(target.address.scheme).key(target, name), kernel)
+            except FarkernelError as error:
+                return _failed(error)
+            if same not in asked:
+                asked[same] = asyncio.create_task(_turn(turns, owner, target, deadline, wanted))
+            return await asyncio.shield(asked[same])
+
+        names = [str(name) for name in names]
+        try:
+            found = await asyncio.gather(*map(ask, names))
+        finally:
+            for task in asked.values():
+                task.cancel()
+        return {"targets": dict(zip(names, found, strict=True))}
+
+    return {"probe": handle}
+
+
+def machine_of(target: Target) -> Target:
+    if not target.address.is_host:
+        raise NoMachine(target)
+    return target
+
+
+async def _turn(
+    turns: asyncio.Semaphore, owner: Owner, target: Target, deadline: float, wanted: list[str] | None
+) -> dict[str, Any]:
+    async with turns:
+        try:
+            async with asyncio.timeout(deadline):
+                return {"ok": True, "machine": await probe(owner, target, deadline * _SHARE, wanted)}
+        except TimeoutError:
+            return {
+                "ok": False,
+                "what": f"no answer within {deadline:g} s",
+                "advice": f"See what is in the way: farkernel doctor {target.name}",
+            }
+        except FarkernelError as error:
+            return _failed(error)
+
+
+def _failed(error: FarkernelError) -> dict[str, Any]:
+    return {"ok": False, "what": error.what, "advice": error.advice}
+
+
+async def probe(owner: Owner, target: Target, deadline: float, wanted: list[str] | None) -> dict[str, Any]:
+    """The document (docs/resources.md), as it came."""
+    kernel = {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
+    async with visit(owner, target) as ask:
+        answer = await with_programs(ask, "probe", deadline=deadline, wanted=wanted, **kernel)
+    machine = answer.get("machine")
+    return machine if isinstance(machine, dict) else {}
+
+
+async def with_programs(ask: Ask, do: str, **arguments: Any) -> dict[str, Any]:
+    """Ask the agent for something that needs the probe there; brings what it says that it has not got.
+
+    What needs NVIDIA's driver is brought only where there is one.
+    """
+    brought: set[str] = set()
+    named = {name: (await _program(name)).sha256 for name in _PROGRAMS}
+    while True:
+        answer = await ask(do, programs=named, **arguments)
+        need = answer.get("need")
+        if need is None:
+            return answer
+        if need in brought or need not in _PROGRAMS:
+            raise NeedsTooMuch(str(need))
+        brought.add(need)
+        program = await _program(need)
+        await ask("bring", program=program.sha256, content=base64.b64encode(program.content).decode())
+
+
+async def _program(name: str) -> Archive:
+    """Made in a thread the first time: packing takes a while."""
+    return await asyncio.to_thread(_PROGRAMS[name])
