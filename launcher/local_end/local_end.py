@@ -27,7 +27,7 @@ from .cells import CellLog, MissedCount, describe, missed_text
 from .contract import ConnectionInfo, LocalSockets, Subscriber
 from .link_notice import LinkNotice, outage
 from .positions import PositionFile
-from .questions import Answered, CellQuestion, may_ask
+from .questions import Answered, CellQuestion, is_silent, may_ask
 from .request_log import Request, RequestLog
 from .sockets import open_sockets
 from .waiting_room import Question, Refusal, WaitingRoom, kernel_ended_refusal
@@ -327,6 +327,12 @@ class LocalEnd:
         self._wait_for_start.append(callback)
         self._call_those_who_wait()
 
+    def _note_start(self, request: Request, message: Message) -> None:
+        """A cell runs when its code is published: `busy` comes before the kernel can be interrupted."""
+        if message.msg_type != "status" or is_silent(request):
+            request.started = True
+            self._call_those_who_wait()
+
     def _call_those_who_wait(self) -> None:
         cell = self.running_cell() if self._wait_for_start else None
         if cell is None or cell.started:
@@ -546,6 +552,9 @@ class LocalEnd:
 
     def _from_iopub(self, number: int, message: Message, parent_id: str, consumed: Consumed) -> None:
         frames: list[Buffer] = message.frames()
+        request = self._active.get(parent_id)
+        if request is not None and not request.started:
+            self._note_start(request, message)
         shown = message.msg_type in _SHOWN
         # The welcome is for the agent's subscription; clients get theirs from us.
         if message.msg_type == "iopub_welcome" or (
@@ -567,8 +576,6 @@ class LocalEnd:
         except MessageError:
             return False
         if state == "busy":
-            request.started = True
-            self._call_those_who_wait()
             second, request.busy_sent = request.busy_sent, True
             return second
         if state == "idle":

@@ -32,6 +32,14 @@ def may_ask(request: Request) -> bool:
         return False
 
 
+def is_silent(request: Request) -> bool:
+    """Whether nothing of it is published but its state."""
+    try:
+        return bool(request.message.content.get("silent"))
+    except MessageError:
+        return False
+
+
 class CellQuestion:
     """At most one question, in one cell."""
 
