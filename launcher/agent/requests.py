@@ -250,8 +250,13 @@ class Requests(object):
         }
 
     def _adopt(self, request: Answer) -> Answer:
-        """What a keeper must know that did not start the kernel."""
+        """What a keeper must know that did not start the kernel.  With ``spare``: only if it is one, of that kind."""
         kernel = self._kernel(request)
+        if request.get("spare"):
+            if (kernel.facts.get("label") or {}).get("spare") != request["spare"]:
+                raise NoSuchKernel(kernel.id)
+            kernel.facts["label"] = request.get("label")
+            kernel.save()
         connection = records.read(os.path.join(kernel.directory, CONNECTION)) or {}
         told = {name: kernel.facts.get(name) for name in ("kernel", "life", "label", "started", "interrupt")}
         received = {name: kernel.sockets[name].tape.received for name in NAMES}

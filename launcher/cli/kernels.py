@@ -165,6 +165,8 @@ def where(row: Row) -> Any:
     place = row.get("allocation")
     if "attended" not in row:
         return place
+    if row.get("spare"):
+        return f"{place} (a warm spare)"
     host = row.get("host") or "elsewhere"
     return f"{place} (of {host}{', attached there' if row['attended'] else ''})"
 

@@ -106,4 +106,5 @@ def _row(row: dict[str, Any], target: Target, allocation: str) -> dict[str, Any]
         "fronts": 0,
         "usage": row.get("usage"),
         "attended": bool(row.get("attended")),
+        "spare": bool(label.get("spare")),
     }

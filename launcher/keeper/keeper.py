@@ -19,7 +19,7 @@ from ...backends.archive import cache_directory, stored_archive
 from ..configuration import Configuration, KeeperSettings, Target
 from ..errors import FarkernelError
 from ..local_end.client_links import own_connection
-from . import elsewhere, forwards, journal, logins, probes, visits
+from . import elsewhere, forwards, journal, logins, probes, spares, visits
 from .adopted import Adopted
 from .allocations import Allocations, HeldAllocation
 from .facts import Facts, KernelState
@@ -395,6 +395,8 @@ class Keeper:
         for kernel in list(self.kernels.values()):
             if kernel.allocation is held:
                 await kernel.stop(now=False, text="its allocation was released")
+        if held.up:
+            await spares.end_all(held.agent)
         await held.close()
         return {}
 

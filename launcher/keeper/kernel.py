@@ -19,7 +19,7 @@ from ..agent.zmtp import Buffer, decode_message, encode_message
 from ..configuration import Target
 from ..errors import FarkernelError
 from ..local_end.local_end import LocalEnd
-from . import working_directory
+from . import spares, working_directory
 from .adopted import Adopted, left_behind
 from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
@@ -80,6 +80,7 @@ class Kernel:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._channels: dict[str, int] = {}
+        self._spare_arguments: dict[str, Any] | None = None
         self._bringing: asyncio.Task[None] | None = None
         self._attaching: asyncio.Task[None] | None = None
         self._chores: set[asyncio.Task[Any]] = set()
@@ -154,6 +155,8 @@ class Kernel:
                 self._move(KernelState.STARTING)
             if self.facts.notebook and self.facts.far_life == 1:
                 await self._look_for_left_behind(held)
+            if self.target.warm and self.facts.far_life == 1 and not self.facts.far:
+                await self._take_spare(held, place)
             answer = await held.agent.request("start", **self._start_arguments(place))
             self.facts.interrupt = str(answer.get("interrupt", "signal"))
             self._note_directory(answer, held)
@@ -181,6 +184,20 @@ class Kernel:
             "that it had. For a fresh one, restart it.\n"
         )
         self.local.say_once(text, _nothing)
+
+    async def _take_spare(self, held: HeldAllocation, place: dict[str, Any] | None) -> None:
+        arguments = self._start_arguments(place)
+        about = await spares.claim(held.agent, arguments)
+        if about is not None:
+            self.adopt(about)
+        self._spare_arguments = arguments
+
+    def _replenish(self) -> None:
+        """The kernel is live: now there is time for the next one."""
+        arguments, self._spare_arguments = self._spare_arguments, None
+        if arguments is not None and self.allocation is not None:
+            work = spares.replenish(self.allocation.agent, arguments, self.target.warm)
+            self._chore(work, "start spares")
 
     def come_back(self, about: Adopted) -> None:
         """Another keeper had taken it, and this one takes it back."""
@@ -339,6 +356,7 @@ class Kernel:
             if self.state is not KernelState.LIVE:
                 self._move(KernelState.LIVE)
             self.local.hand_over()
+            self._replenish()
         elif state == "ended":
             self._end(
                 reason if isinstance(reason, dict) else {"kind": "unknown", "text": "the kernel has ended"}

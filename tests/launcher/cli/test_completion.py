@@ -152,8 +152,7 @@ def test_fish_completes(furnished: None, capsys: Captured) -> None:
     )
     # What it offers comes with a description behind a tab.
     offered = [
-        [line.split("\t")[0] for line in part.splitlines() if line]
-        for part in ended.stdout.split(">>\n")[1:]
+        [line.split("\t")[0] for line in part.splitlines() if line] for part in ended.stdout.split(">>\n")[1:]
     ]
     assert offered == [[line.split(" ")[-1]] for line in TYPED.values()]
 
