@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from ..client import keeper_directory
 from ..errors import FarkernelError
-from .asking import Asking, progress
+from .asking import Asking, Progress
 from .kernels import listing, pick
 
 
@@ -90,7 +90,7 @@ def wait_for_answer(kernel: str, connection: dict[str, Any], last: dict[str, Any
     client.load_connection_info(cast(Any, connection))
     client.start_channels(iopub=False, stdin=False, hb=False)
     try:
-        with progress("waiting for the kernel to be done with its cell (Ctrl-C: do not wait)"):
+        with Progress("waiting for the kernel to be done with its cell (Ctrl-C: do not wait)"):
             client.kernel_info()
             while last.get("state") != "ended":
                 try:

@@ -7,6 +7,7 @@ import pty
 import select
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,10 +135,13 @@ def test_zsh_completes(furnished: None, capsys: Captured, tmp_path: Path) -> Non
                 said += os.read(master, 65536)
             return noted.read_text().splitlines() if noted.exists() else []
 
+        def written(count: int) -> bool:
+            return len(lines()) >= count
+
         wait_until(lambda: lines() is not None and noted.exists(), "zsh to be ready")
         for count, line in enumerate(TYPED, 1):
             os.write(master, line.encode() + b"\t\x18")
-            wait_until(lambda count=count: len(lines()) >= count, f"{line!r} in zsh; it said {said!r}")
+            wait_until(partial(written, count), f"{line!r} in zsh; it said {said!r}")
         shell.kill()
         shell.wait()
     os.close(master)
@@ -152,8 +156,7 @@ def test_fish_completes(furnished: None, capsys: Captured) -> None:
     )
     # What it offers comes with a description behind a tab.
     offered = [
-        [line.split("\t")[0] for line in part.splitlines() if line]
-        for part in ended.stdout.split(">>\n")[1:]
+        [line.split("\t")[0] for line in part.splitlines() if line] for part in ended.stdout.split(">>\n")[1:]
     ]
     assert offered == [[line.split(" ")[-1]] for line in TYPED.values()]
 
