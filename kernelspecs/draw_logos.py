@@ -88,30 +88,47 @@ SHAPES: dict[str, list[Box]] = {
 }
 
 
+_DOT = 4
 # What stands on the logo of a language, where its first two letters would not do.
 _LETTERS = {"python": "PY", "bash": "$_", "c++": "C+", "julia": "JL", "javascript": "JS", "typescript": "TS"}
 
 
-def language_shapes(language: str) -> list[Box]:
-    """One or two letters on a colour that is always the same for a language."""
+def language_ground(language: str) -> Box:
+    """Always the same colour for a language."""
+    return _ground(_GROUNDS[hashlib.sha256(language.lower().encode()).digest()[0] % len(_GROUNDS)])
+
+
+def language_dots(language: str) -> list[Box]:
+    """One or two letters, whose dots are whole pixels; a little up and to the left, for the sake of the mark."""
     name = language.lower()
     text = _LETTERS.get(name) or "".join(each for each in name if each.upper() in letters.LETTERS)[:2] or "?"
-    ground = _GROUNDS[hashlib.sha256(name.encode()).digest()[0] % len(_GROUNDS)]
     columns = len(text) * (letters.WIDTH + 1) - 1
-    dot = 4.0
-    # A little up and to the left: the lower right corner is the mark's.
-    left, top = (SIDE - 8 - columns * dot) / 2 + 2, (SIDE - 12 - letters.HEIGHT * dot) / 2
-    dots = [
-        Box(left + column * dot, top + row * dot, dot, dot, 0, WHITE) for column, row in letters.dots(text)
+    left, top = (SIDE - 4 - columns * _DOT) // 2, (SIDE - 12 - letters.HEIGHT * _DOT) // 2
+    return [
+        Box(left + column * _DOT, top + row * _DOT, _DOT, _DOT, 0, WHITE)
+        for column, row in letters.dots(text)
     ]
-    return [_ground(ground), *dots]
+
+
+def language_svg(language: str) -> bytes:
+    return svg([language_ground(language), *language_dots(language)]).encode()
+
+
+def language_picture(language: str) -> Image:
+    """As `png` would draw it, in a hundredth of the time: only the ground has edges that need samples."""
+    shapes = [language_ground(language)]
+    pixels = bytearray(b"".join(_pixel(shapes, x, y, SIDE) for y in range(SIDE) for x in range(SIDE)))
+    for dot in language_dots(language):
+        for row in range(int(dot.y), int(dot.y) + _DOT):
+            start = 4 * (row * SIDE + int(dot.x))
+            pixels[start : start + 4 * _DOT] = bytes((*WHITE, 255)) * _DOT
+    return Image(SIDE, SIDE, bytes(pixels))
 
 
 def files(kind: str) -> dict[str, bytes]:
-    """The logo files of a kind, by the names that Jupyter looks for."""
+    """The mark of a kind of place, as a picture and as a drawing."""
     shapes = SHAPES[kind]
     return {
-        "logo-32x32.png": png(shapes, 32),
         "logo-64x64.png": png(shapes, 64),
         "logo-svg.svg": svg(shapes).encode(),
     }

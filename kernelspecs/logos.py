@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 from collections.abc import Mapping
 
@@ -43,8 +44,8 @@ def files(kind: str, language: str, own: Mapping[str, bytes]) -> dict[str, bytes
     if picture is None:
         from . import draw_logos
 
-        picture = png.decode(draw_logos.png(draw_logos.language_shapes(language), SIDE))
-        drawn = draw_logos.svg(draw_logos.language_shapes(language)).encode()
+        picture = draw_logos.language_picture(language)
+        drawn = draw_logos.language_svg(language)
     else:
         drawn = png.encode(picture)
     vector = own.get("logo-svg.svg", b"")
@@ -55,6 +56,16 @@ def files(kind: str, language: str, own: Mapping[str, bytes]) -> dict[str, bytes
         "logo-64x64.png": png.encode(_marked(png.scaled(picture, SIDE), kind)),
         "logo-svg.svg": _marked_svg(vector, kind),
     }
+
+
+def decoded(found: object) -> dict[str, bytes]:
+    """A kernel's logos as an agent sends them: base64, by name; what is none of them is passed over."""
+    own = {}
+    for name, text in found.items() if isinstance(found, dict) else ():
+        if name in NAMES:
+            with contextlib.suppress(ValueError, TypeError):
+                own[str(name)] = base64.b64decode(text, validate=True)
+    return own
 
 
 def own_picture(own: Mapping[str, bytes]) -> png.Image | None:

@@ -10,7 +10,13 @@ from ..launcher.errors import FarkernelError
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 LARGEST_SIDE = 1024
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type: grey, RGB, palette, grey and alpha, RGB and alpha
+_CHANNELS = {
+    0: 1,
+    2: 3,
+    3: 1,
+    4: 2,
+    6: 4,
+}  # by colour type: grey, RGB, palette, grey and alpha, RGB and alpha
 
 
 class BadImage(FarkernelError):
@@ -54,7 +60,7 @@ def decode(data: bytes) -> Image:
     if depth != 8 or interlaced or colour not in _CHANNELS:
         raise BadImage(f"{depth} bits, colour type {colour}{', interlaced' if interlaced else ''}")
     if not (0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE):
-        raise BadImage(f"{width} × {height} pixels")
+        raise BadImage(f"{width} by {height} pixels")
     rows = _rows(packed, width * _CHANNELS[colour], height, _CHANNELS[colour])
     return Image(width, height, b"".join(_rgba(row, colour, palette, transparent) for row in rows))
 

@@ -1,5 +1,6 @@
 """Looks for kernels on this machine in a child of its own, with a deadline (`environments.py`)."""
 
+import base64
 import json
 import os
 import pkgutil
@@ -17,6 +18,8 @@ from .specs import NOTHING, asked, complete_argv, complete_environment, director
 _PROGRAM = pkgutil.get_data(__name__.rpartition(".")[0], "environments.py") or b""
 _BOOT = "import sys; exec(compile(sys.stdin.buffer.read(), 'environments.py', 'exec'))"
 LONGEST = 60.0
+LOGOS = ("logo-64x64.png", "logo-32x32.png", "logo-svg.svg")
+LARGEST_LOGO = 256 << 10
 
 Answer = Dict[str, Any]
 
@@ -63,7 +66,7 @@ def look_up(request: Mapping[str, Any]) -> Answer:
     spec = asked(request, environment, around)
     environment = complete_environment(os.environ, spec, {}, [])
     argv = complete_argv(spec, "{connection_file}")
-    answer = {
+    answer: Answer = {
         "argv": argv,
         "directory": spec.directory,
         "display_name": spec.display_name,
@@ -76,4 +79,20 @@ def look_up(request: Mapping[str, Any]) -> Answer:
                 os.path.join(around.prefix, "bin") + os.pathsep + environment.get("PATH", "")
             )
         answer["program"] = find_program(argv, environment, os.path.expanduser("~"))
+    if request.get("logos"):
+        answer["logos"] = logos(spec.directory)
     return answer
+
+
+def logos(directory: str) -> Dict[str, str]:
+    """A kernelspec's pictures in base64, by name."""
+    found = {}
+    for name in LOGOS:
+        try:
+            with open(os.path.join(directory, name), "rb") as stream:
+                content = stream.read(LARGEST_LOGO + 1)
+        except OSError:
+            continue
+        if directory and len(content) <= LARGEST_LOGO:
+            found[name] = base64.b64encode(content).decode("ascii")
+    return found

@@ -13,8 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..client import KeeperClient
-from ..client_protocol import Answer, KeeperSilent
-from ..errors import RemoteError
+from ..client_protocol import Answer, KeeperLacks, KeeperSilent
 from ..text import clean
 from . import table
 from .output import terminal_columns
@@ -30,6 +29,7 @@ _WORDS = {
     "list": "asking the keeper and its agents",
     "login": "logging in",
     "logs": "reading the log",
+    "look": "looking at the kernel there",
     "output": "reading the kernel's journal",
     "probe": "looking at the machines",
     "reach": "reaching the targets",
@@ -50,7 +50,7 @@ class Asking(KeeperClient):
     def may_be_asked(self, target: str) -> None:
         """Logins to that target's host may ask here from now on, if anybody is here."""
         if _somebody_is_here():
-            with suppress(RemoteError):  # a keeper of an older version has no questions
+            with suppress(KeeperLacks):  # it has no questions to ask
                 self.request("questions", target=target)
 
     def request(self, do: str, timeout: float = 30.0, **arguments: Any) -> dict[str, Any]:

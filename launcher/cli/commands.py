@@ -64,7 +64,8 @@ EXAMPLES = {
     "logs": "farkernel logs 3f2a",
     "output": "farkernel output 3f2a --since 10m\nfarkernel output 3f2a --into analysis.ipynb",
     "attach": "farkernel attach 3f2a",
-    "forward": "farkernel forward 3f2a 8787\nfarkernel forward 3f2a 6006 --local 16006\nfarkernel forward 3f2a /tmp/app.sock",
+    "forward": "farkernel forward 3f2a 8787\nfarkernel forward 3f2a 6006 --local 16006\n"
+    "farkernel forward 3f2a /tmp/app.sock",
     "release": "farkernel release local:",
     "keeper": "farkernel keeper status\nfarkernel keeper restart",
     "completion": 'eval "$(farkernel completion bash)"',

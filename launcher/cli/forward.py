@@ -39,8 +39,8 @@ def far_end(text: str) -> int | str:
 
 def configure_forward(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Make a port or a unix socket at the far end (a dashboard, TensorBoard) reachable on this machine, until Ctrl-C.  "
-        "In a notebook server with jupyter-server-proxy it is then at /proxy/PORT."
+        "Make a port or a unix socket at the far end (a dashboard, TensorBoard) reachable on this machine, "
+        "until Ctrl-C.  In a notebook server with jupyter-server-proxy it is then at /proxy/PORT."
     )
     parser.add_argument("id", metavar="ID", help="of a kernel, or its beginning, as `farkernel ps` shows it")
     parser.add_argument(

@@ -96,11 +96,11 @@ def run_ps(arguments: argparse.Namespace) -> int:
         )
         return 0
     if found["kernels"]:
-        table.show(KERNEL_COLUMNS, [kernel_cells(row) for row in found["kernels"]])
+        table.show(KERNEL_COLUMNS, [kernel_cells(row) for row in found["kernels"]], aside="why")
     if found["allocations"]:
         if found["kernels"]:
             print()
-        table.show(ALLOCATION_COLUMNS, [allocation_cells(row) for row in found["allocations"]])
+        table.show(ALLOCATION_COLUMNS, [allocation_cells(row) for row in found["allocations"]], aside="why")
     return 0
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from ...backends.archive import cache_directory, stored_archive
 from ...kernelspecs import entries, logos
 from .. import configuration
+from ..agent import scans, specs
+from ..agent.problems import Problem
+from ..configuration import Target
+from ..errors import FarkernelError
 from .arguments import add_json
+from .asking import Asking
 from .output import emit, say
+
+LOOK_DEADLINE = 10.0
 
 
 def configure_install(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +61,9 @@ def run_install(arguments: argparse.Namespace) -> int:
         settings,
     )
     data = entries.data_directory(arguments.where or "user", arguments.prefix)
-    directory = entries.install(name, spec, data, logos.files(logos.kind_of(str(target.address))))
+    kind = logos.kind_of(str(target.address))
+    pictures = logos.files(kind, str(spec["language"]), own_logos(target, arguments.kernel, kind))
+    directory = entries.install(name, spec, data, pictures)
     # A first kernel need not wait for what takes a quarter of a second to make.
     stored_archive(cache_directory())
     if arguments.json:
@@ -61,6 +71,21 @@ def run_install(arguments: argparse.Namespace) -> int:
     else:
         say(f"{spec['display_name']} is in the menu ({directory}).")
     return 0
+
+
+def own_logos(target: Target, kernel: str | None, kind: str) -> dict[str, bytes]:
+    """Those of the kernel's own kernelspec; none where it cannot be asked now (nothing is queued for a picture)."""
+    if kind not in ("local", "host") or (target.python and not kernel):
+        return {}
+    try:
+        if kind == "local":
+            spec = specs.find(kernel or target.kernel or "python3", os.environ)
+            return logos.decoded(scans.logos(spec.directory))
+        with Asking(start=False) as client:  # a picture is not worth a keeper
+            answer = client.request("look", LOOK_DEADLINE, target=target.name, kernel=kernel)
+        return logos.decoded(answer.get("logos"))
+    except (FarkernelError, Problem):
+        return {}
 
 
 def configure_uninstall(parser: argparse.ArgumentParser) -> None:

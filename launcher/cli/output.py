@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -11,6 +12,7 @@ from typing import Any, TextIO
 from ..text import clean
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
+_KEPT = "\x00"  # stands for a blank at which a line is not to be parted; clean text has none
 
 
 def complain(what: object) -> None:
@@ -30,7 +32,14 @@ def terminal_columns(stream: TextIO) -> int | None:
 
 def fold(text: str, width: int) -> list[str]:
     """Lines of at most that width, parted between words only: a path must stay in one piece."""
-    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
+    # What stands in backquotes is there to be copied: its blanks are no places to part it.
+    whole = re.sub("`[^`]*`", lambda match: match[0].replace(" ", _KEPT), text)
+    # A line that was indented goes on with the same indent.
+    indent = " " * (len(text) - len(text.lstrip(" ")))
+    lines = textwrap.wrap(
+        whole, max(width, 20), break_long_words=False, break_on_hyphens=False, subsequent_indent=indent
+    )
+    return [line.replace(_KEPT, " ") for line in lines]
 
 
 def _folded(text: str, stream: TextIO) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..text import one_line
-from .output import colours_wanted, paint, terminal_columns
+from .output import colours_wanted, fold, paint, terminal_columns
 
 GAP = 2
 NARROWEST = 8  # a column is not made narrower than this, nor wider than its content
@@ -38,11 +38,21 @@ COLOURS = {
 }
 
 
-def show(columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> None:
-    """Print a table; columns in which no row has anything are left out."""
+def show(columns: Sequence[Column], rows: Sequence[Mapping[str, object]], aside: str = "") -> None:
+    """Print a table; columns in which no row has anything are left out.
+
+    What the column ``aside`` says (why something failed) goes below the table, after the name in the first column,
+    where a terminal is too narrow to show all of it.
+    """
     width = terminal_columns(sys.stdout)
-    for line in lay_out(columns, rows, width, colours_wanted(sys.stdout)):
-        print(line)
+    colours = colours_wanted(sys.stdout)
+    lines = lay_out(columns, rows, width, colours)
+    texts = {one_line(row.get(columns[0].key)): _cell(row.get(aside)) for row in rows}
+    if width is not None and any(text and text not in "\n".join(lines) for text in texts.values()):
+        lines = lay_out([column for column in columns if column.key != aside], rows, width, colours)
+        for name, text in texts.items():
+            lines += fold(f"{name}: {text}", width) if text else []
+    print("\n".join(lines))
 
 
 def lay_out(

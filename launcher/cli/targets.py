@@ -22,10 +22,10 @@ def configure_add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", metavar="ADDRESS", help="local: for this machine")
     parser.add_argument("--kernel", metavar="K", help="a kernelspec there")
     parser.add_argument("--python", metavar="P", help="or an interpreter there, with ipykernel in it")
-    parser.add_argument("--gpus", metavar="N", type=int)
-    parser.add_argument("--cpus", metavar="N", type=int)
-    parser.add_argument("--memory", metavar="M", help="such as 64G")
-    parser.add_argument("--time", metavar="T", help="such as 4h")
+    parser.add_argument("--gpus", metavar="N", type=int, help="resources of each kernel (clusters)")
+    parser.add_argument("--cpus", metavar="N", type=int, help="likewise")
+    parser.add_argument("--memory", metavar="M", help="likewise, such as 64G")
+    parser.add_argument("--time", metavar="T", help="likewise, such as 4h")
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -93,7 +93,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit(rows)
     elif rows:
-        table.show(COLUMNS, [_cells(row) for row in rows])
+        table.show(COLUMNS, [_cells(row) for row in rows], aside="why")
     else:
         say("There are no targets yet. Add one: farkernel add here local:")
     return 0
@@ -112,7 +112,8 @@ COLUMNS = (
 def _cells(row: dict[str, Any]) -> dict[str, Any]:
     reach = row["reach"] if isinstance(row["reach"], dict) else {}
     state = "" if "ok" not in reach else "ok" if reach["ok"] else "failed"
-    why = " ".join(str(reach.get(key) or "") for key in ("what", "advice"))
+    what, advice = (str(reach.get(key) or "") for key in ("what", "advice"))
+    why = f"{what.rstrip('.')}. {advice}" if advice else what
     return {**row, "entries": ", ".join(row["entries"]), "state": state, "why": why}
 
 

@@ -54,7 +54,8 @@ def handlers(
 ) -> dict[str, Handler]:
     """`scan`: ``target`` → kernelspecs, environments.  `doctor`: ``target``, ``step`` → ``what``, or the error.
 
-    `connection`: ``kernel`` → its ``connection``, for a client that wants to talk to it.
+    `connection`: ``kernel`` → its ``connection``, for a client that wants to talk to it.  `look`: ``target`` and
+    ``kernel`` (a kernelspec there, or null) → ``language``, ``display_name``, ``logos`` (base64, by name).
     """
 
     async def scan(client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +80,10 @@ def handlers(
         kernel.local.refresh_endpoints()
         return {"connection": kernel.facts.connection, "state": kernel.facts.state}
 
-    return {"scan": scan, "doctor": doctor, "connection": connection}
+    async def look(client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
+        return await look_at_kernel(owner, find(str(request.get("target"))), request.get("kernel"))
+
+    return {"scan": scan, "doctor": doctor, "connection": connection, "look": look}
 
 
 # -- with the agent ----------------------------------------------------------------------------------------
@@ -142,6 +146,16 @@ async def look_around(owner: Owner, target: Target) -> dict[str, Any]:
     async with visit(owner, target) as ask:
         found = await ask("scan", SCAN_DEADLINE + _DEADLINE, deadline=SCAN_DEADLINE)
     return {name: found.get(name) for name in ("kernelspecs", "environments", "complete")}
+
+
+async def look_at_kernel(owner: Owner, target: Target, kernel: object) -> dict[str, Any]:
+    if kernel is not None:
+        named = {"kernelspec": str(kernel)}
+    else:
+        named = {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
+    async with visit(owner, target) as ask:
+        found = await ask("look", **named, before=target.before, logos=True)
+    return {name: found.get(name) for name in ("language", "display_name", "logos")}
 
 
 async def _agent(owner: Owner, target: Target, user: User) -> dict[str, Any]:

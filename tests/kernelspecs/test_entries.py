@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import sys
 import threading
-import zlib
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,7 @@ from hypothesis import strategies as st
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.paths import jupyter_data_dir, jupyter_path
 
-from farkernel.kernelspecs import draw_logos, entries, logos
-from farkernel.launcher.address import SCHEMES
+from farkernel.kernelspecs import entries, logos
 
 SPEC = entries.build("lab", "Lab", "python", {"target": "lab"})
 
@@ -44,7 +41,7 @@ def test_the_content_of_kernel_json() -> None:
 
 
 def test_jupyter_finds_what_was_installed() -> None:
-    entries.install("lab", SPEC, data(), logos.files("host"))
+    entries.install("lab", SPEC, data(), logos.files("host", "python", {}))
     spec = KernelSpecManager().get_kernel_spec("lab")
     assert (spec.display_name, spec.language, spec.argv) == ("Lab", "python", SPEC["argv"])
     assert sorted(os.listdir(spec.resource_dir)) == [
@@ -109,7 +106,8 @@ def test_installing_again_replaces() -> None:
 
 
 def test_a_reader_never_sees_half_an_entry() -> None:
-    entries.install("lab", SPEC, data(), logos.files("board"))
+    pictures = logos.files("board", "python", {})
+    entries.install("lab", SPEC, data(), pictures)
     stop = threading.Event()
     seen: set[str] = set()
 
@@ -121,14 +119,14 @@ def test_a_reader_never_sees_half_an_entry() -> None:
     reader = threading.Thread(target=read)
     reader.start()
     for _ in range(30):
-        entries.install("lab", SPEC, data(), logos.files("board"))
+        entries.install("lab", SPEC, data(), pictures)
     stop.set()
     reader.join()
     assert seen <= {"Lab", "none"}
 
 
 def test_uninstalling() -> None:
-    directory = entries.install("lab", SPEC, data(), logos.files("local"))
+    directory = entries.install("lab", SPEC, data(), logos.files("local", "python", {}))
     assert entries.uninstall("LAB") == [directory]
     assert not os.path.exists(directory)
     with pytest.raises(
@@ -177,34 +175,3 @@ def test_guessing_the_language(kernel: str | None, language: str) -> None:
 def test_display_names() -> None:
     assert entries.default_display_name("gpu", None) == "gpu · Python"
     assert entries.default_display_name("gpu", "ir") == "gpu · ir"
-
-
-# -- logos -------------------------------------------------------------------------------------------------
-
-
-def pixels(png: bytes) -> bytes:
-    """Independent of how well it was compressed."""
-    assert png.startswith(b"\x89PNG\r\n\x1a\n")
-    position, data = 8, b""
-    while position < len(png):
-        size, name = struct.unpack_from(">I4s", png, position)
-        body = png[position + 8 : position + 8 + size]
-        (crc,) = struct.unpack_from(">I", png, position + 8 + size)
-        assert crc == zlib.crc32(name + body)
-        data += body if name == b"IDAT" else b""
-        position += 12 + size
-    return zlib.decompress(data)
-
-
-@pytest.mark.parametrize("kind", draw_logos.SHAPES)
-def test_the_shipped_logos_are_those_drawn(kind: str) -> None:
-    shipped, drawn = logos.files(kind), draw_logos.files(kind)
-    assert shipped["logo-svg.svg"] == drawn["logo-svg.svg"]
-    for name in ("logo-32x32.png", "logo-64x64.png"):
-        assert pixels(shipped[name]) == pixels(drawn[name])
-
-
-def test_every_address_has_a_mark() -> None:
-    kinds = {logos.kind_of(f"{scheme}:") for scheme in SCHEMES}
-    assert kinds == draw_logos.SHAPES.keys()
-    assert logos.kind_of("k8s://cluster") == "host"

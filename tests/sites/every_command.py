@@ -36,6 +36,7 @@ CASES = (
     Case("doctor", ("doctor", "here"), reads_targets=True),
     Case("install", ("install", "here", "--as", "new-entry"), needs_keeper=False, reads_targets=True),
     Case("uninstall", ("uninstall", "spare"), needs_keeper=False),
+    Case("login", ("login", "here"), reads_targets=True),
     Case("ps", ("ps",)),
     Case("stop", ("stop", LAUNCHED)),
     Case("interrupt", ("interrupt", LAUNCHED)),

@@ -25,8 +25,9 @@ from .engine import DEADLINE, Outcome, wait_until
 class NotebookServer:
     """Runs as long as its context; `stop` and `kill` end it earlier."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, python: str = sys.executable, module: str = "jupyter_server") -> None:
         self._root = root
+        self._command = [python, "-m", module]
         self._token = secrets.token_hex(8)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -37,9 +38,7 @@ class NotebookServer:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [
-                    sys.executable,
-                    "-m",
-                    "jupyter_server",
+                    *self._command,
                     f"--ServerApp.port={self._port}",
                     "--ServerApp.port_retries=0",
                     "--ZMQChannelsWebsocketConnection.limit_rate=False",  # it drops what comes too fast

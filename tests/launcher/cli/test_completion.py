@@ -7,6 +7,7 @@ import pty
 import select
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,10 +135,13 @@ def test_zsh_completes(furnished: None, capsys: Captured, tmp_path: Path) -> Non
                 said += os.read(master, 65536)
             return noted.read_text().splitlines() if noted.exists() else []
 
+        def written(count: int) -> bool:
+            return len(lines()) >= count
+
         wait_until(lambda: lines() is not None and noted.exists(), "zsh to be ready")
         for count, line in enumerate(TYPED, 1):
             os.write(master, line.encode() + b"\t\x18")
-            wait_until(lambda count=count: len(lines()) >= count, f"{line!r} in zsh; it said {said!r}")
+            wait_until(partial(written, count), f"{line!r} in zsh; it said {said!r}")
         shell.kill()
         shell.wait()
     os.close(master)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farkernel.launcher.cli import output, table
 from farkernel.launcher.cli.table import Column, ago, cells_wide, cut, duration, lay_out, size
 from farkernel.launcher.text import clean, one_line
 
@@ -116,3 +119,52 @@ def test_durations(seconds: object, text: str) -> None:
 
 def test_ago() -> None:
     assert (ago(100.0, now=160.0), ago(None)) == ("1 min", "")
+
+
+ASIDE = (
+    table.Column("id", "KERNEL"),
+    table.Column("state", "STATE"),
+    table.Column("why", "REASON", shrinks=True),
+)
+ROWS = [
+    {"id": "abc", "state": "live", "why": ""},
+    {"id": "abd", "state": "ended", "why": "It was killed because memory ran out. Ask for more of it."},
+]
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (
+            80,
+            [
+                "KERNEL  STATE  REASON",
+                "abc     live",
+                "abd     ended  It was killed because memory ran out. Ask for more of it.",
+            ],
+        ),
+        (
+            40,
+            [
+                "KERNEL  STATE",
+                "abc     live",
+                "abd     ended",
+                "abd: It was killed because memory ran",
+                "out. Ask for more of it.",
+            ],
+        ),
+    ],
+)
+def test_a_reason_is_always_said_in_full(
+    width: int, lines: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    table.show(ASIDE, ROWS, aside="why")
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_folding() -> None:
+    text = "  one two three `farkernel add --help` four"
+    assert output.fold(text, 24) == ["  one two three", "  `farkernel add --help`", "  four"]
