@@ -132,6 +132,11 @@ def places_text() -> str:
     return _sources(_AGENT)["places.py"]
 
 
+def errand_text(name: str) -> str:
+    """A program that travels by itself (`launcher.agent.errands`)."""
+    return strip((resources.files(_AGENT) / "errands" / f"{name}.py").read_text("utf-8"))
+
+
 def strip(source: str) -> str:
     """The program without comments and docstrings, each statement in the line where it was: tracebacks stay right.
 

@@ -455,9 +455,9 @@ class Requests(object):
 
     def _scan(self, request: Answer) -> Answer:
         number = request["answer"]
-        scan(
-            self._worker.loop, float(request.get("deadline") or 20), lambda found: self._answer(number, found)
-        )
+        deadline = float(request.get("deadline") or 20)
+        program = str(request["program"])
+        scan(self._worker.loop, deadline, program, lambda found: self._answer(number, found))
         raise Later
 
     def _bring(self, request: Answer) -> Answer:

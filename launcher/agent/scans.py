@@ -1,9 +1,8 @@
-"""Looks for kernels on this machine in a child of its own, with a deadline (`environments.py`)."""
+"""Looks for kernels on this machine in a child of its own, with a deadline; its program comes with the request."""
 
 import base64
 import json
 import os
-import pkgutil
 import sys
 from typing import Any, Callable, Dict, List, Mapping
 
@@ -13,10 +12,7 @@ from .loop import Loop
 from .problems import Problem
 from .specs import NOTHING, asked, complete_argv, complete_environment, directories, find_program
 
-#: Kept from the beginning: the archive may be gone when an agent has run for months.
-# By __name__, because zipimport before Python 3.10 sets __package__ only after this has run.
-_PROGRAM = pkgutil.get_data(__name__.rpartition(".")[0], "environments.py") or b""
-_BOOT = "import sys; exec(compile(sys.stdin.buffer.read(), 'environments.py', 'exec'))"
+_BOOT = "import sys; exec(compile(sys.stdin.buffer.read(), 'scan', 'exec'))"
 LONGEST = 60.0
 LOGOS = ("logo-64x64.png", "logo-32x32.png", "logo-svg.svg")
 LARGEST_LOGO = 256 << 10
@@ -33,19 +29,26 @@ class ScanFailed(Problem):
         )
 
 
-def scan(loop: Loop, deadline: float, done: Callable[[Answer], None]) -> None:
+def scan(loop: Loop, deadline: float, program: str, done: Callable[[Answer], None]) -> None:
     """``done`` is called once, with what was found up to the end of the search or the deadline."""
-    request = json.dumps({"kernelspecs": directories(os.environ)})
+    request = json.dumps(
+        {
+            "kernelspecs": directories(os.environ),
+            "conda": list(surroundings.conda_prefixes(os.environ)),
+            "module_init": surroundings.MODULE_INIT,
+        }
+    )
     argv = [sys.executable, "-I", "-c", _BOOT, request]
+    text = program.encode("utf-8")
     try:
-        Child(loop, argv, _PROGRAM, min(max(deadline, 0.0), LONGEST), lambda data: done(sorted_out(data)))
+        Child(loop, argv, text, min(max(deadline, 0.0), LONGEST), lambda data: done(sorted_out(data)))
     except OSError as error:
         raise ScanFailed(str(error)) from None
 
 
 def sorted_out(data: bytes) -> Answer:
     """The child's lines as an answer; `complete` when it came to the end of its search."""
-    found: Dict[str, List[Answer]] = {"kernelspec": [], "environment": []}
+    found: Dict[str, List[Answer]] = {"kernelspec": [], "environment": [], "module": []}
     complete = False
     for line in data.split(b"\n"):
         try:
@@ -56,7 +59,12 @@ def sorted_out(data: bytes) -> Answer:
             complete = bool(one["done"])
         elif one.get("what") in found:
             found[one.pop("what")].append(one)
-    return {"kernelspecs": found["kernelspec"], "environments": found["environment"], "complete": complete}
+    return {
+        "kernelspecs": found["kernelspec"],
+        "environments": found["environment"],
+        "modules": [one.get("name") for one in found["module"]],
+        "complete": complete,
+    }
 
 
 def look_up(request: Mapping[str, Any]) -> Answer:

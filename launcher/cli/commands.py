@@ -56,7 +56,7 @@ EXAMPLES = {
     "resources": "farkernel resources\nfarkernel resources here --watch\nfarkernel resources --html resources.html",
     "doctor": "farkernel doctor here",
     "login": "farkernel add gpu ssh://me@gpu.example.org\nfarkernel login gpu",
-    "install": "farkernel install here\nfarkernel install here --kernel ir --as here-r",
+    "install": "farkernel install here\nfarkernel install here --kernel ir --as here-r\nfarkernel install here --all",
     "uninstall": "farkernel uninstall here",
     "ps": "farkernel ps\nfarkernel ps here --all",
     "stop": "farkernel stop 3f2a\nfarkernel stop 3f2a --now",

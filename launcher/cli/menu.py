@@ -7,7 +7,8 @@ import os
 from typing import Any
 
 from ...backends.archive import cache_directory, stored_archive
-from ...kernelspecs import entries, logos
+from ...kernelspecs import entries, logos, offers
+from ...kernelspecs.offers import Offer
 from .. import configuration
 from ..agent import scans, specs
 from ..agent.problems import Problem
@@ -18,13 +19,32 @@ from .asking import Asking
 from .output import emit, say
 
 LOOK_DEADLINE = 10.0
+SCAN_DEADLINE = 90.0
+# Where a look costs nothing; a queue would have to give us a node for it.
+_LOOKED_AT = frozenset({"local", "ssh"})
+
+
+class OneNameForMany(FarkernelError):
+    kind = "usage"
+
+    def __init__(self, option: str) -> None:
+        super().__init__(
+            f"{option} cannot be used together with --all", "Install that kernel by itself: --kernel"
+        )
 
 
 def configure_install(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="a target")
-    parser.add_argument(
-        "--kernel", metavar="K", help="a kernelspec there, instead of the target's own choice"
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--kernel",
+        metavar="K",
+        help="a kernelspec there, or an environment by its name or path, instead of the target's own choice",
     )
+    which.add_argument(
+        "--all", action="store_true", help="every kernel that `farkernel scan` finds, as NAME-KERNEL"
+    )
+    parser.add_argument("--no-scan", action="store_true", help="do not look there whether the kernel exists")
     parser.add_argument(
         "--as", dest="entry", metavar="ENTRY", help="the menu entry's name, if not the target's"
     )
@@ -49,28 +69,87 @@ def configure_install(parser: argparse.ArgumentParser) -> None:
 
 def run_install(arguments: argparse.Namespace) -> int:
     target = configuration.load().target(arguments.name)
-    settings: dict[str, Any] = {"target": arguments.name}
-    if arguments.kernel is not None:
-        settings["kernel"] = arguments.kernel
-    kernel = arguments.kernel or target.kernel
+    if arguments.all:
+        return _install_all(arguments, target)
     name = arguments.entry or arguments.name
-    spec = entries.build(
-        name,
-        arguments.display_name or entries.default_display_name(name, kernel),
-        entries.guess_language(kernel),
-        settings,
-    )
+    offer = _looked_up(arguments, target) if arguments.kernel and not arguments.no_scan else None
+    if offer is None:
+        settings = {"kernel": arguments.kernel} if arguments.kernel else {}
+        kernel = arguments.kernel or target.kernel
+        shown = arguments.display_name or entries.default_display_name(name, kernel)
+        made = _install(arguments, target, name, shown, entries.guess_language(kernel), settings)
+    else:
+        made = _install(arguments, target, name, *_of_offer(arguments, target, offer))
+    _tell(arguments, made)
+    return 0
+
+
+def _install_all(arguments: argparse.Namespace, target: Target) -> int:
+    for option, given in (("--as", arguments.entry), ("--display-name", arguments.display_name)):
+        if given:
+            raise OneNameForMany(option)
+    found = offers.offers(_scan(arguments.name))
+    if not found:
+        raise offers.NoSuchOffer(arguments.name, "any", ())
+    made = [
+        _install(arguments, target, f"{arguments.name}-{offer.name}", *_of_offer(arguments, target, offer))
+        for offer in found
+    ]
+    if arguments.json:
+        emit(made)
+    else:
+        for each in made:
+            _tell(arguments, each)
+    return 0
+
+
+def _looked_up(arguments: argparse.Namespace, target: Target) -> Offer | None:
+    """None: it could not be looked up, which is said; the name is taken as it is then."""
+    if target.address.scheme not in _LOOKED_AT:
+        return None
+    try:
+        found = _scan(arguments.name)
+    except FarkernelError as error:
+        say(f"Not looked up there: {error.what}.")
+        return None
+    return offers.pick(arguments.name, found, arguments.kernel)
+
+
+def _scan(name: str) -> dict[str, Any]:
+    with Asking() as client:
+        return client.request("scan", SCAN_DEADLINE, target=name)
+
+
+def _of_offer(arguments: argparse.Namespace, target: Target, offer: Offer) -> tuple[str, str, dict[str, Any]]:
+    shown = arguments.display_name or f"{target.name} · {offer.display_name}"
+    return shown, offer.language or "python", offer.settings
+
+
+def _install(
+    arguments: argparse.Namespace,
+    target: Target,
+    name: str,
+    display_name: str,
+    language: str,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    settings = {"target": arguments.name, **settings}
+    configuration.load().resolve(settings, name)  # what cannot be used is told now, and not in a notebook
+    spec = entries.build(name, display_name, language, settings)
     data = entries.data_directory(arguments.where or "user", arguments.prefix)
     kind = logos.kind_of(str(target.address))
     pictures = logos.files(kind, str(spec["language"]), own_logos(target, arguments.kernel, kind))
     directory = entries.install(name, spec, data, pictures)
     # A first kernel need not wait for what takes a quarter of a second to make.
     stored_archive(cache_directory())
+    return {"entry": entries.check_name(name), "directory": directory, "spec": spec}
+
+
+def _tell(arguments: argparse.Namespace, made: dict[str, Any]) -> None:
     if arguments.json:
-        emit({"entry": entries.check_name(name), "directory": directory, "spec": spec})
+        emit(made)
     else:
-        say(f"{spec['display_name']} is in the menu ({directory}).")
-    return 0
+        say(f"{made['spec']['display_name']} is in the menu ({made['directory']}).")
 
 
 def own_logos(target: Target, kernel: str | None, kind: str) -> dict[str, bytes]:

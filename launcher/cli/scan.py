@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from typing import Any
 
 from .. import configuration
-from ..text import clean
+from ..text import clean, one_line
 from . import table
 from .arguments import add_json
 from .asking import Asking
-from .output import emit, say
+from .output import emit, fold, say, terminal_columns
 
 DEADLINE = 90.0
+MOST_MODULES = 60
 
 _KERNEL_OF = {"python": "ipykernel", "R": "IRkernel", "julia": "IJulia"}
 
@@ -32,6 +35,7 @@ def run_scan(arguments: argparse.Namespace) -> int:
         found = client.request("scan", DEADLINE, target=arguments.name)
     kernelspecs = [row for row in found.get("kernelspecs") or [] if isinstance(row, dict)]
     environments = [row for row in found.get("environments") or [] if isinstance(row, dict)]
+    modules = [str(name) for name in found.get("modules") or []]
     complete = bool(found.get("complete"))
     if arguments.json:
         emit(
@@ -39,6 +43,7 @@ def run_scan(arguments: argparse.Namespace) -> int:
                 "target": arguments.name,
                 "kernelspecs": kernelspecs,
                 "environments": environments,
+                "modules": modules,
                 "complete": complete,
             }
         )
@@ -49,6 +54,9 @@ def run_scan(arguments: argparse.Namespace) -> int:
         if kernelspecs:
             print()
         table.show(ENVIRONMENTS, [_cells(row) for row in environments])
+    if modules:
+        print()
+        show_modules(modules)
     if kernelspecs or environments:
         print()
     for line in advice(arguments.name, str(target.address), kernelspecs, environments):
@@ -60,6 +68,16 @@ def run_scan(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def show_modules(names: list[str]) -> None:
+    """As many as help a person; a cluster may have thousands, which `--json` tells all."""
+    print("MODULES")
+    text = ", ".join(one_line(name) for name in names[:MOST_MODULES])
+    for line in fold(text, terminal_columns(sys.stdout) or 100):
+        print(line)
+    if len(names) > MOST_MODULES:
+        print(f"and {len(names) - MOST_MODULES} more (--json tells all)")
+
+
 KERNELSPECS = (
     table.Column("name", "KERNEL", shrinks=True),
     table.Column("display_name", "NAME", shrinks=True),
@@ -67,7 +85,8 @@ KERNELSPECS = (
     table.Column("path", "PATH", shrinks=True),
 )
 ENVIRONMENTS = (
-    table.Column("kind", "ENVIRONMENT"),
+    table.Column("name", "ENVIRONMENT", shrinks=True),
+    table.Column("kind", "KIND"),
     table.Column("language", "LANGUAGE"),
     table.Column("version", "VERSION"),
     table.Column("has", "KERNEL IN IT"),
@@ -80,6 +99,10 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "has": package if row.get("kernel") else "no"}
 
 
+def _word(row: dict[str, Any]) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", str(row.get("name") or "env").lower()).strip("-._") or "env"
+
+
 def advice(
     name: str, address: str, kernelspecs: list[dict[str, Any]], environments: list[dict[str, Any]]
 ) -> list[str]:
@@ -87,10 +110,16 @@ def advice(
     lines = []
     if kernelspecs:
         lines.append(f"Into the menu:   farkernel install {name} --kernel {kernelspecs[0].get('name')}")
-    ready = [row for row in environments if row.get("language") == "python" and row.get("kernel")]
+    ready = [row for row in environments if row.get("kernel")]
+    ready.sort(key=lambda row: row.get("language") == "python")
     if ready:
-        program = ready[-1].get("program")
-        lines.append(f"An environment:  farkernel add NEW-NAME {address} --python {program}")
+        path, entry = ready[-1].get("path"), f"{name}-{_word(ready[-1])}"
+        lines.append(f"An environment:  farkernel install {name} --kernel {path} --as {entry}")
+        if ready[-1].get("language") == "python":
+            program = ready[-1].get("program")
+            lines.append(f"As a target:     farkernel add NEW-NAME {address} --python {program}")
+    if kernelspecs or ready:
+        lines.append(f"All of them:     farkernel install {name} --all")
     if not lines:
         lines.append(
             "No kernel is there. With pip in any Python there: python3 -m pip install ipykernel"

@@ -72,8 +72,17 @@ SCHEMAS: dict[str, Schema] = {
         target=_TEXT,
         kernelspecs=_list(_object(name=_TEXT, display_name=_TEXT, language=_TEXT, path=_TEXT)),
         environments=_list(
-            _object(kind=_TEXT, language=_TEXT, version=_TEXT, path=_TEXT, program=_TEXT, kernel=_TRUTH)
+            _object(
+                kind=_TEXT,
+                language=_TEXT,
+                name=_TEXT,
+                version=_TEXT,
+                path=_TEXT,
+                program=_TEXT,
+                kernel=_TRUTH,
+            )
         ),
+        modules=_list(_TEXT),
         complete=_TRUTH,
     ),
     "login": _object(target=_TEXT, address=_TEXT, node=_TEXT),
@@ -81,6 +90,7 @@ SCHEMAS: dict[str, Schema] = {
         _object(target=_TEXT, address=_TEXT, ok=_TRUTH, what=_TEXT, advice=_TEXT, machine=_or_null(_MACHINE))
     ),
     "install": _object(entry=_TEXT, directory=_TEXT, spec={"type": "object"}),
+    "install --all": _list(_object(entry=_TEXT, directory=_TEXT, spec={"type": "object"})),
     "uninstall": _object(entry=_TEXT, directories=_list(_TEXT)),
     "ps": _object(kernels=_list(_KERNEL), allocations=_list(_ALLOCATION)),
     "stop": _object(kernel=_TEXT),

@@ -240,7 +240,7 @@ class Kernel:
             "unset": list(target.unset),
             "cwd": target.cwd,
             "notebook": notebook,
-            **surroundings(target),
+            **surroundings(target, facts.settings.get("argv")),
             "key": facts.far_key,
             "interrupt": None,
             "keep": target.keep,
@@ -599,9 +599,13 @@ class Kernel:
             log.error("kernel %s: %s failed", self.id, task.get_name(), exc_info=task.exception())
 
 
-def surroundings(target: Target) -> dict[str, Any]:
+def surroundings(target: Target, argv: object = None) -> dict[str, Any]:
     """Which kernel, and what it is started in, as `start` and `look` take it (docs/architecture.md §4)."""
-    which = {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
+    which: dict[str, Any] = {"kernelspec": target.kernel or "python3"}
+    if argv:
+        which = {"argv": argv}
+    elif target.python:
+        which = {"python": target.python}
     return {
         **which,
         "modules": list(target.modules),

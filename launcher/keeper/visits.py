@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 from ...backends import find_backend
+from ...backends.archive import errand_text
 from ...backends.boot import PYTHONS, places_text
 from ...backends.contract import Stream, User
 from ..configuration import Target
@@ -144,8 +145,9 @@ async def visit(owner: Owner, target: Target) -> AsyncIterator[Callable[..., Awa
 
 async def look_around(owner: Owner, target: Target) -> dict[str, Any]:
     async with visit(owner, target) as ask:
-        found = await ask("scan", SCAN_DEADLINE + _DEADLINE, deadline=SCAN_DEADLINE)
-    return {name: found.get(name) for name in ("kernelspecs", "environments", "complete")}
+        program = errand_text("environments")
+        found = await ask("scan", SCAN_DEADLINE + _DEADLINE, deadline=SCAN_DEADLINE, program=program)
+    return {name: found.get(name) for name in ("kernelspecs", "environments", "modules", "complete")}
 
 
 async def look_at_kernel(owner: Owner, target: Target, kernel: object) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ipykernel
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from jupyter_client.manager import KernelManager
@@ -69,6 +70,7 @@ def test_scan(engine: Engine, home: Path) -> None:
     text = run("scan", "here").stdout
     assert "farkernel install here --kernel mine" in text
     assert f"farkernel add NEW-NAME local: --python {sys.prefix}" in text
+    assert "farkernel install here --all" in text
 
 
 def test_what_scan_says_can_be_installed(engine: Engine) -> None:
@@ -275,3 +277,58 @@ def test_ten_commands_at_once_and_no_keeper(engine: Engine) -> None:
         assert process.returncode == 0 or kind[0] == "keeper", err
         assert out
     assert as_json("keeper status", "keeper", "status")["running"] is True
+
+
+# -- install, of what scan found ---------------------------------------------------------------------------
+
+
+def test_an_environment_by_its_name(engine: Engine, home: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home / "envs/torch")], check=True)
+    engine.target("here")
+    ended = run("install", "here", "--kernel", "torch", "--as", "t")
+    assert "has no kernel in it" in ended.stderr
+    library = next((home / "envs/torch/lib").iterdir()) / "site-packages"
+    (library / "ours.pth").write_text(f"{Path(ipykernel.__file__).parents[1]}\n")
+    (library / "ipykernel").symlink_to(Path(ipykernel.__file__).parent)
+    as_json("install", "install", "here", "--kernel", "torch", "--as", "t")
+    entry = entries.find("t")
+    assert entry is not None
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert entry.display_name == f"here · Python {version} (torch)"
+    assert entry.settings == {"target": "here", "python": f"{home}/envs/torch/bin/python3"}
+    manager = KernelManager(kernel_name="t")
+    manager.start_kernel()
+    with connected(manager.connection_file) as client:
+        assert run_cell(client, "import sys; print(sys.prefix)").text == f"{home}/envs/torch\n"
+    manager.shutdown_kernel(now=True)
+    assert "did you mean 'torch'?" in run("install", "here", "--kernel", "torhc").stderr
+
+
+def test_everything(engine: Engine) -> None:
+    engine.target("here")
+    engine.fake_kernel("mine", display_name="My own")
+    names = {made["entry"] for made in as_json("install --all", "install", "here", "--all")}
+    assert {"here-mine", "here-ir"} <= names
+    assert "cannot be used together with --all" in run("install", "here", "--all", "--as", "x").stderr
+
+
+def test_r_without_its_kernelspec(engine: Engine) -> None:
+    """It is started by the arguments that R's kernel wants."""
+    engine.target("here")
+    made = as_json("install", "install", "here", "--kernel", "/usr/bin/R", "--as", "r")
+    assert made["spec"]["language"] == "R"
+    manager = KernelManager(kernel_name="r")
+    manager.start_kernel()
+    with connected(manager.connection_file) as client:
+        assert run_cell(client, "cat(6 * 7)").text == "42"
+    manager.shutdown_kernel(now=True)
+
+
+def test_modules_are_found(engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cuda/11.8", "cuda/12.4", "R/4.4"):
+        (home / "modules" / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / "modules" / f"{name}.lua").write_text("")
+    monkeypatch.setenv("MODULEPATH", str(home / "modules"))
+    engine.target("here")
+    assert {"cuda/11.8", "cuda/12.4", "R/4.4"} <= set(as_json("scan", "scan", "here")["modules"])
+    assert "cuda/11.8, cuda/12.4" in run("scan", "here").stdout

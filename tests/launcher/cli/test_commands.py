@@ -165,7 +165,15 @@ def test_failures_are_said_on_stderr(arguments: list[str], capsys: Captured) -> 
     assert "Traceback" not in err
 
 
-def test_install_elsewhere_and_under_another_name(tmp_path: Path, capsys: Captured) -> None:
+def fail(error: FarkernelError) -> dict[str, Any]:
+    raise error
+
+
+def test_install_elsewhere_and_under_another_name(
+    keeper: FakeKeeper, tmp_path: Path, capsys: Captured
+) -> None:
+    """It cannot be looked up: the name is taken as it is."""
+    keeper.handlers["scan"] = lambda _: fail(FarkernelError("nobody answers", ""))
     main(["add", "lab", "local:"])
     place = ["--prefix", str(tmp_path), "--as", "R-lab", "--display-name", "R there"]
     assert main(["install", "lab", "--kernel", "ir", *place]) == 0

@@ -1,7 +1,8 @@
 """What kernels could be had on this machine: kernelspecs, and environments with or without a kernel in them.
 
 Run as a program of its own (`scans.py`), because a dead network file system would hold up whoever looks; so
-it imports nothing of ours.  It starts no interpreter either: everything is read from files.  One JSON object
+it imports nothing of ours.  It starts no interpreter either: everything is read from files, but the names of the
+environment modules, which only a shell can tell.  One JSON object
 a line, as they are found, so that what was found before a hang is not lost; the last line says `done`.
 """
 
@@ -10,21 +11,12 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 MOST = 2000
 _LARGEST = 1 << 20
-_CONDA_ROOTS = (
-    "miniconda3",
-    "anaconda3",
-    "miniforge3",
-    "mambaforge",
-    "micromamba",
-    ".local/share/mamba",
-    ".conda",
-)
-_SYSTEM_CONDA = ("/opt/conda", "/opt/miniconda3", "/opt/anaconda3", "/opt/miniforge3", "/opt/mambaforge")
 #: Directories (below the home) whose every entry may be an environment, and who makes them.
 _COLLECTIONS = (
     (".virtualenvs", "venv"),
@@ -46,13 +38,16 @@ _R_LIBRARIES = (
     "/usr/lib64/R/library",
 )
 
+_MARK = "farkernel-modules:"
+_MODULE = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_./+@=~^,-]*[A-Za-z0-9_+]\Z")
+
 Found = Dict[str, Any]
 
 
 def main() -> None:
     request = json.loads(sys.argv[1])
     count = 0
-    for found in everything(request["kernelspecs"]):
+    for found in everything(request):
         say(found)
         count += 1
         if count == MOST:
@@ -65,12 +60,14 @@ def say(found: Found) -> None:
     sys.stdout.flush()
 
 
-def everything(directories: List[str]) -> Iterator[Found]:
-    for found in kernelspecs(directories):
+def everything(request: Found) -> Iterator[Found]:
+    for found in kernelspecs(request["kernelspecs"]):
         yield found
-    for found in pythons(os.path.expanduser("~")):
+    for found in pythons(os.path.expanduser("~"), request.get("conda") or []):
         yield found
-    for found in other_languages():
+    for found in other_languages(request.get("conda") or []):
+        yield found
+    for found in modules(request.get("module_init") or ""):
         yield found
 
 
@@ -107,9 +104,9 @@ def is_menu_entry(content: Found) -> bool:
 # -- Python -----------------------------------------------------------------------------------------------------
 
 
-def pythons(home: str) -> Iterator[Found]:
+def pythons(home: str, conda: List[str]) -> Iterator[Found]:
     seen = set()
-    for prefix, kind in prefixes(home):
+    for prefix, kind in prefixes(home, conda):
         try:
             real = os.path.realpath(prefix)
         except OSError:
@@ -122,7 +119,7 @@ def pythons(home: str) -> Iterator[Found]:
             yield found
 
 
-def prefixes(home: str) -> Iterator[Tuple[str, str]]:
+def prefixes(home: str, conda: List[str]) -> Iterator[Tuple[str, str]]:
     """(prefix, who made it); many of them are none."""
     for program in ("python3", "python"):
         path = shutil.which(program)
@@ -130,8 +127,8 @@ def prefixes(home: str) -> Iterator[Tuple[str, str]]:
             yield os.path.dirname(os.path.dirname(path)), "system"
     yield "/usr", "system"
     yield "/usr/local", "system"
-    for pair in conda_prefixes(home):
-        yield pair
+    for prefix in conda:
+        yield prefix, "conda"
     for root in (os.environ.get("PYENV_ROOT"), os.path.join(home, ".pyenv")):
         for version in below(os.path.join(root, "versions")) if root else []:
             yield version, "pyenv"
@@ -149,21 +146,6 @@ def prefixes(home: str) -> Iterator[Tuple[str, str]]:
         yield os.path.join(directory, "venv"), "venv"
         for one in below(os.path.join(directory, ".pixi", "envs")):
             yield one, "pixi"
-
-
-def conda_prefixes(home: str) -> Iterator[Tuple[str, str]]:
-    for line in read(os.path.join(home, ".conda", "environments.txt")).splitlines():
-        if line.startswith("/"):
-            yield line.strip(), "conda"
-    roots = [os.path.join(home, root) for root in _CONDA_ROOTS] + list(_SYSTEM_CONDA)
-    roots += [os.environ[name] for name in ("MAMBA_ROOT_PREFIX", "CONDA_PREFIX") if os.environ.get(name)]
-    conda = os.environ.get("CONDA_EXE")
-    if conda:
-        roots.append(os.path.dirname(os.path.dirname(conda)))
-    for root in roots:
-        yield root, "conda"
-        for one in below(os.path.join(root, "envs")):
-            yield one, "conda"
 
 
 def python_environment(prefix: str, kind: str) -> Optional[Found]:
@@ -195,11 +177,24 @@ def python_environment(prefix: str, kind: str) -> Optional[Found]:
         "what": "environment",
         "kind": kind,
         "language": "python",
+        "name": name_of(prefix),
         "path": prefix,
         "program": python,
         "version": re.sub(r"[^0-9.].*", "", version or "").rstrip(".") or short,
         "kernel": any(has_package(library, "ipykernel") for library in libraries),
     }
+
+
+def name_of(prefix: str) -> str:
+    """What a person calls it: an environment that lies in a project has the project's name."""
+    parent, name = os.path.split(prefix.rstrip("/"))
+    if name in (".venv", "venv", "env"):
+        return os.path.basename(parent) or name
+    above, folder = os.path.split(parent)
+    if folder == "envs" and os.path.basename(above) == ".pixi":
+        project = os.path.basename(os.path.dirname(above))
+        return project if name == "default" else "%s-%s" % (project, name)
+    return name or prefix
 
 
 _LIBRARY = re.compile(r"/python(3\.\d+)/")
@@ -250,33 +245,69 @@ def conda_version(prefix: str) -> str:
 # -- R and Julia ------------------------------------------------------------------------------------------------
 
 
-def other_languages() -> Iterator[Found]:
+def other_languages(conda: List[str]) -> Iterator[Found]:
     home = os.path.expanduser("~")
     program = shutil.which("R")
     if program is not None:
-        prefix = os.path.dirname(os.path.dirname(program))
-        libraries = list(_R_LIBRARIES) + [os.path.join(prefix, "lib", "R", "library")]
+        yield r_environment("system", os.path.dirname(os.path.dirname(program)), program, home)
+    for prefix in conda:
+        if os.access(os.path.join(prefix, "bin", "R"), os.X_OK):
+            yield r_environment("conda", prefix, os.path.join(prefix, "bin", "R"), home)
+    seen = set()
+    for julia in julias(home):
+        real = os.path.realpath(julia)
+        if os.access(julia, os.X_OK) and real not in seen:
+            seen.add(real)
+            yield julia_environment(julia, home)
+
+
+def r_environment(kind: str, prefix: str, program: str, home: str) -> Found:
+    libraries = [os.path.join(prefix, "lib", "R", "library")]
+    if kind == "system":
+        libraries += _R_LIBRARIES
         libraries += glob.glob(os.path.join(glob.escape(home), "R", "*", "*"))
-        libraries += os.environ.get("R_LIBS_USER", "").split(os.pathsep)
-        has_kernel = any(os.path.isdir(os.path.join(library, "IRkernel")) for library in libraries if library)
-        yield other("R", "system", prefix, program, r_version(libraries), has_kernel)
-    julia = shutil.which("julia") or os.path.join(home, ".juliaup", "bin", "julia")
-    if os.access(julia, os.X_OK):
-        depot = os.environ.get("JULIA_DEPOT_PATH", "").split(os.pathsep)[0] or os.path.join(home, ".julia")
-        has_kernel = os.path.isdir(os.path.join(depot, "packages", "IJulia"))
-        yield other("julia", "system", os.path.dirname(os.path.dirname(julia)), julia, "", has_kernel)
+        libraries += [one for one in os.environ.get("R_LIBS_USER", "").split(os.pathsep) if one]
+    has_kernel = any(os.path.isdir(os.path.join(library, "IRkernel")) for library in libraries)
+    argv = [program, "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}"]
+    return other("R", kind, prefix, program, r_version(libraries), argv if has_kernel else None)
 
 
-def other(language: str, kind: str, path: str, program: str, version: str, has_kernel: bool) -> Found:
-    return {
+def julias(home: str) -> Iterator[str]:
+    found = shutil.which("julia")
+    if found is not None:
+        yield found
+    yield os.path.join(home, ".juliaup", "bin", "julia")
+    for pattern in (home + "/julia*/bin/julia", "/opt/julia*/bin/julia", "/usr/local/julia*/bin/julia"):
+        for path in sorted(glob.glob(pattern), reverse=True):
+            yield path
+
+
+def julia_environment(julia: str, home: str) -> Found:
+    depots = [one for one in os.environ.get("JULIA_DEPOT_PATH", "").split(os.pathsep) if one]
+    kernels: List[str] = []
+    for depot in depots + [os.path.join(home, ".julia")]:
+        kernels += glob.glob(os.path.join(glob.escape(depot), "packages", "IJulia", "*", "src", "kernel.jl"))
+    kernels.sort(key=os.path.getmtime)
+    argv = [julia, "-i", "--color=yes", "--project=@.", kernels[-1], "{connection_file}"] if kernels else None
+    prefix = os.path.dirname(os.path.dirname(julia))
+    version = re.search(r"julia-([0-9.]+)", os.path.realpath(julia))
+    return other("julia", "system", prefix, julia, version.group(1) if version else "", argv)
+
+
+def other(
+    language: str, kind: str, path: str, program: str, version: str, argv: Optional[List[str]]
+) -> Found:
+    found = {
         "what": "environment",
         "kind": kind,
         "language": language,
+        "name": name_of(path) if kind == "conda" else language,
         "path": path,
         "program": program,
         "version": version,
-        "kernel": has_kernel,
+        "kernel": argv is not None,
     }
+    return dict(found, argv=argv) if argv else found
 
 
 def r_version(libraries: List[str]) -> str:
@@ -286,6 +317,33 @@ def r_version(libraries: List[str]) -> str:
         if match:
             return match.group(1)
     return ""
+
+
+# -- environment modules ----------------------------------------------------------------------------------------
+
+
+def modules(init: str) -> Iterator[Found]:
+    """Their names, as `module avail` lists them."""
+    shell = next((path for path in ("/bin/bash", "/usr/bin/bash") if os.access(path, os.X_OK)), "/bin/sh")
+    # What start-up files print must not be taken for names.
+    script = init + "type module >/dev/null 2>&1 || exit 0\necho %s\nmodule -t avail 2>&1\n" % _MARK
+    try:
+        child = subprocess.Popen(
+            [shell, "-c", script],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return
+    said = child.communicate()[0].decode("utf-8", "replace")
+    seen = set()
+    for line in said.partition(_MARK)[2].splitlines():
+        name = re.sub(r"\([^)]*\)|<[^>]*>|@$", "", line.strip()).strip()
+        # Directories end with a colon, and families of versions with a slash.
+        if _MODULE.match(name) and name not in seen:
+            seen.add(name)
+            yield {"what": "module", "name": name}
 
 
 # -- files ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from farkernel.launcher.agent import environments
+from farkernel.backends.archive import errand_text
+from farkernel.launcher.agent import surroundings
+from farkernel.launcher.agent.errands import environments
 from farkernel.launcher.agent.problems import NoKernelspec, NoProgram
 from farkernel.launcher.agent.scans import look_up, sorted_out
 
@@ -32,7 +34,11 @@ def make(prefix: Path, minor: int = 12, kernel: bool = False, venv: str = "", co
 
 
 def found(home: Path) -> dict[str, dict[str, Any]]:
-    return {row["path"]: row for row in environments.pythons(str(home)) if row["path"].startswith(str(home))}
+    return {
+        row["path"]: row
+        for row in environments.pythons(str(home), list(surroundings.conda_prefixes(os.environ)))
+        if row["path"].startswith(str(home))
+    }
 
 
 def test_each_kind(home: Path) -> None:
@@ -91,7 +97,7 @@ INTERPRETERS = sorted((Path.home() / ".pyenv" / "versions").glob("3.*/bin/python
 
 @pytest.mark.parametrize("python", INTERPRETERS, ids=str)
 def test_as_a_program_under_each_python(python: Path, home: Path) -> None:
-    program = Path(environments.__file__).read_bytes()
+    program = errand_text("environments").encode()
     command = [str(python), "-I", "-c", "import sys; exec(sys.stdin.buffer.read())", '{"kernelspecs": []}']
     ended = subprocess.run(command, input=program, capture_output=True, check=True, timeout=30)
     answer = sorted_out(ended.stdout)
@@ -104,6 +110,7 @@ def test_what_was_found_before_a_hang_is_kept() -> None:
     assert sorted_out(line) == {
         "kernelspecs": [{"name": "a"}],
         "environments": [{"path": "/x"}],
+        "modules": [],
         "complete": False,
     }
 
