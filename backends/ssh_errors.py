@@ -80,7 +80,7 @@ class HostKeyChanged(RouteError):
 
 
 class HostKeyRevoked(RouteError):
-    def __init__(self, host: str, key: HostKey) -> None:
+    def __init__(self, host: str, key: HostKey | str) -> None:
         super().__init__(
             f"the key of {host} is marked as revoked ({key})",
             "Whoever holds it may not be that host: ask its administrators",

@@ -158,15 +158,19 @@ def remember(files: Sequence[str], name: str, key: HostKey, hashed: bool) -> str
 
     One write to the end, under a lock: another ssh may append at the same time, and the file may be a link.
     """
-    path = Path(files[0])
+    append(files[0], new_line(name, key, hashed))
+    return files[0]
+
+
+def append(file: str, line: str) -> None:
+    """With an empty line too, which only ends a last one that has no end yet (ssh itself does not look for that)."""
+    path = Path(file)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        size = os.lseek(descriptor, 0, os.SEEK_END)
+        size = os.fstat(descriptor).st_size
         complete = size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
-        line = ("" if complete else "\n") + new_line(name, key, hashed)
-        os.write(descriptor, line.encode())
+        os.write(descriptor, (("" if complete else "\n") + line).encode())
     finally:
         os.close(descriptor)
-    return str(path)

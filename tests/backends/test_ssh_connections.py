@@ -172,7 +172,7 @@ def test_thirty_hosts_of_which_one_is_dead(client: str, host: Sshd) -> None:
         with socket.create_server(("127.0.0.1", 0)) as dead:
             real = fresh_settings(host.place())
             many = [replace(real, host_key_alias=real.known_as, set_env=(("N", str(n)),)) for n in range(29)]
-            none = replace(real, port=dead.getsockname()[1])
+            none = fresh_settings(replace(host.place(), port=dead.getsockname()[1]))
             began = time.monotonic()
             failing = asyncio.create_task(near.run(none, "echo in"))
             await asyncio.gather(*(near.run(each, "echo in") for each in many))

@@ -7,6 +7,7 @@ The far end is this same machine, so its agents are told apart by their run dire
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pwd
 import re
@@ -25,10 +26,17 @@ from .engine import wait_until
 SSHD = "/usr/sbin/sshd"
 
 
+_ports = itertools.count(os.getpid() * 37 % 12_000)
+
+
 def free_port() -> int:
-    with socket.socket() as plug:
-        plug.bind(("127.0.0.1", 0))
-        return int(plug.getsockname()[1])
+    """Below those that the system gives out by itself (ip_local_port_range): it stays free while a server restarts."""
+    while True:
+        port = 20_000 + next(_ports) % 12_000
+        with socket.socket() as plug, contextlib.suppress(OSError):
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            plug.bind(("127.0.0.1", port))
+            return port
 
 
 def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
