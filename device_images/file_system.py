@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import DoesNotFit, ImageError, ToolMissing
@@ -105,8 +106,7 @@ def make(
 
 def read_files(data: bytes, blocks: int, geometry: Geometry | None = None) -> dict[str, bytes]:
     """What a board would find in it; raises BadFileSystem."""
-    from littlefs import LittleFSError
-
+    littlefs = _littlefs()
     geometry = geometry or Geometry()
     try:
         mounted = _mounted(_Flash(blocks, data[: blocks * BLOCK]), blocks, geometry)
@@ -117,7 +117,7 @@ def read_files(data: bytes, blocks: int, geometry: Geometry | None = None) -> di
                 with mounted.open(path, "rb") as file:
                     found[path[1:]] = file.read()
         mounted.unmount()
-    except (LittleFSError, OSError, UnicodeDecodeError) as error:
+    except (littlefs.LittleFSError, OSError, UnicodeDecodeError) as error:
         raise BadFileSystem(str(error)) from error
     return found
 
@@ -136,8 +136,7 @@ def _fill(
     flash: _Flash, files: list[BoardFile], folders: list[str], size: int, blocks: int, geometry: Geometry
 ) -> bool:
     """Whether they fit into that many blocks."""
-    from littlefs import LittleFSError
-
+    littlefs = _littlefs()
     mounted = _mounted(flash, size, geometry, make_new=True)
     try:
         for folder in folders:
@@ -148,7 +147,7 @@ def _fill(
         if size < blocks:
             mounted.fs_grow(blocks)
         mounted.unmount()
-    except LittleFSError as error:
+    except littlefs.LittleFSError as error:
         if error.code == NO_SPACE:
             return False
         raise BadFileSystem(str(error)) from error
@@ -160,12 +159,16 @@ def _fill(
 
 
 def _mounted(flash: _Flash, blocks: int, geometry: Geometry, make_new: bool = False) -> LittleFS:
-    try:
-        from littlefs import LittleFS
-    except ImportError:
-        raise ToolMissing("littlefs-python", "make a file system for the board") from None
-    mounted = LittleFS(context=flash, mount=False, **geometry.options(blocks))  # type: ignore[arg-type]
+    mounted: LittleFS = _littlefs().LittleFS(context=flash, mount=False, **geometry.options(blocks))
     if make_new:
         mounted.format()
     mounted.mount()
     return mounted
+
+
+def _littlefs() -> ModuleType:
+    try:
+        import littlefs
+    except ImportError:
+        raise ToolMissing("littlefs-python", "make a file system for the board") from None
+    return littlefs
