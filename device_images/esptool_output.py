@@ -86,6 +86,9 @@ class EsptoolOutput:
             return UnknownChip(self.port)
         if self.percent is None and self.mac is None and (_NO_SYNC.search(said) or _GONE.search(said)):
             return NotInBootMode(self.port, holder)
+        if self._said is None and self.percent is not None and "Error" not in said:
+            # Over RFC2217 it ends without a word, having tried to reset a board that is not there.
+            return BoardVanished(self.port, self.percent)
         if _GONE.search(said) or _NO_SYNC.search(said):
             return BoardVanished(self.port, self.percent)
         if _REFUSED.search(said):

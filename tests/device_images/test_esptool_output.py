@@ -141,6 +141,8 @@ def fatal(reason: str) -> str:
         ),
         (FOUND + WRITING + WRITTEN + fatal("MD5 of file does not match data in flash!"), VerifyFailed),
         (FOUND + WRITING + WRITTEN + fatal("Write failed, the written flash region is empty."), VerifyFailed),
+        (FOUND + WRITING + "\nHard resetting via RTS pin...\n", BoardVanished),
+        (FOUND + WRITING + "Traceback (most recent call last):\n  File x\nValueError: what", EsptoolFailed),
         (fatal("Something that nobody has heard of."), EsptoolFailed),
         ("Traceback (most recent call last):\n  File x\nValueError: what", EsptoolFailed),
         ("", EsptoolFailed),
