@@ -35,5 +35,12 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+class ActionParser(Parser):
+    """The parser of what a command can do: `parser.add_subparsers(parser_class=ActionParser)`."""
+
+    def __init__(self, *, prog: str, description: str = "", examples: str = "") -> None:
+        super().__init__(prog.removeprefix("farkernel "), description, examples)
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="write JSON, for programs")

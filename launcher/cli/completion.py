@@ -53,21 +53,35 @@ def options(command: Command) -> list[tuple[str, str]]:
     """(option, its help) of a command."""
     if command.name == "launch":
         return [("--connection-file", "the connection file that the front end wrote"), ("--help", "")]
-    parser = Parser(command.name, "")
-    module = importlib.import_module(f".{command.module}", __package__)
-    getattr(module, f"configure_{command.name}")(parser)
-    return [
-        (option, "" if action.help in (None, argparse.SUPPRESS) else str(action.help))
+    found = {
+        option: "" if action.help in (None, argparse.SUPPRESS) else str(action.help)
+        for parser in _parsers(command)
         for action in parser._actions
         for option in action.option_strings
         if option.startswith("--")
-    ]
+    }
+    return list(found.items())
+
+
+def _parsers(command: Command) -> list[argparse.ArgumentParser]:
+    """Its own, then those of what it can do (`board flash`)."""
+    parser = Parser(command.name, "")
+    module = importlib.import_module(f".{command.module}", __package__)
+    if command.name != "launch":
+        getattr(module, f"configure_{command.name}")(parser)
+    return [parser, *(inner for action in parser._actions for inner in _choices(action).values())]
+
+
+def _choices(action: argparse.Action) -> dict[str, argparse.ArgumentParser]:
+    return dict(action.choices) if isinstance(action, argparse._SubParsersAction) else {}
 
 
 def words(command: Command) -> list[str]:
     """The fixed words that may come first."""
     first = command.arguments.split(" ")[0].strip("[]")
-    return first.split("|") if "|" in first else []
+    if "|" in first:
+        return first.split("|")
+    return [word for action in _parsers(command)[0]._actions for word in _choices(action)]
 
 
 def kind(command: Command) -> str:

@@ -55,6 +55,9 @@ def test_bash(capsys: Captured, home: Path) -> None:
     assert bash(source, "farkernel doctor l") == ["laboratory"]
     assert bash(source, "farkernel keeper st") == ["status", "stop"]
     assert bash(source, "farkernel completion ") == ["bash", "zsh", "fish"]
+    assert bash(source, "farkernel image e") == ["esp8266", "esp32"]
+    assert bash(source, "farkernel board fl") == ["flash"]
+    assert bash(source, "farkernel board flash x --ba") == ["--baud"]
     assert bash(source, "farkernel stop ") == []  # no keeper is running, and none is started
 
 
