@@ -22,13 +22,17 @@ class RouteError(FarkernelError):
 
     ``needs_user``: trying again by itself would not help (a refused login, an unknown host key), and may harm
     (accounts are locked after some failures); somebody must do what ``advice`` says first.
+
+    ``unreached``: nothing of the try got to anybody: trying again soon troubles no one, and finds the host as soon as
+    it is back.
     """
 
     kind = "route"
 
-    def __init__(self, what: str, advice: str, needs_user: bool = False) -> None:
+    def __init__(self, what: str, advice: str, needs_user: bool = False, unreached: bool = False) -> None:
         super().__init__(what, advice)
         self.needs_user = needs_user
+        self.unreached = unreached
 
 
 class AllocationError(FarkernelError):

@@ -47,6 +47,10 @@ class Asker:
             found = {**user.environment(), **found}
         return found
 
+    def aside(self) -> AbstractAsyncContextManager[None]:
+        """The login waits for something, and its place among the parallel logins is free for others meanwhile."""
+        return self._pause()
+
     @asynccontextmanager
     async def limit(self, seconds: float) -> AsyncIterator[None]:
         """A deadline that stands still while somebody is asked; raises TimeoutError."""
@@ -64,7 +68,7 @@ class Asker:
         if deadline is not None:
             deadline.reschedule(None)
         try:
-            async with self._pause():
+            async with self.aside():
                 return await self._ask_each(text, hidden, terminal)
         finally:
             if deadline is not None and left is not None and not deadline.expired():

@@ -200,7 +200,7 @@ class AsyncsshClient:
         known = await asyncio.to_thread(known_of, settings)
         login = Login(settings, known, asker)
         try:
-            plug = await self._plug(settings, tunnel)
+            plug = await self._plug(settings, tunnel, asker)
             async with asker.limit(float(settings.connect_timeout or LOGIN_DEADLINE)):
                 connection = await asyncssh.connect(
                     settings.host, sock=plug, **_options(settings, login, known, tunnel)
@@ -223,12 +223,13 @@ class AsyncsshClient:
         return AsyncsshConnection(settings, connection, login)
 
     async def _plug(
-        self, settings: HostSettings, tunnel: asyncssh.SSHClientConnection | None
+        self, settings: HostSettings, tunnel: asyncssh.SSHClientConnection | None, asker: Asker
     ) -> socket.socket | None:
         if tunnel is not None or settings.proxy_command is not None:
             return None
         deadline = None if settings.connect_timeout is None else float(settings.connect_timeout)
-        return await ssh_tcp.connect(settings.host, settings.port, settings.family, deadline)
+        async with asker.aside():  # a dead host costs only itself
+            return await ssh_tcp.connect(settings.host, settings.port, settings.family, deadline)
 
 
 def agent_path(settings: HostSettings, asker: Asker) -> str:

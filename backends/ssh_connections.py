@@ -144,8 +144,9 @@ class _Host:
         self.held = [each for each in self.held if each.usable]
         return next((each for each in self.held if each.has_room), None)
 
-    def failed(self) -> None:
-        pause = min(_FIRST_PAUSE * 2.0**self.failures, _LONGEST_PAUSE)
+    def failed(self, unreached: bool) -> None:
+        longest = _FIRST_PAUSE if unreached else _LONGEST_PAUSE
+        pause = min(_FIRST_PAUSE * 2.0**self.failures, longest)
         self.failures += 1
         self.not_before = asyncio.get_running_loop().time() + pause * random.uniform(0.5, 1.0)
 
@@ -302,7 +303,7 @@ class Connections:
             return held
         except RouteError as error:
             if not error.needs_user:
-                host.failed()
+                host.failed(error.unreached)
             log.info("no connection to %s: %s", settings, error)
             raise
         finally:

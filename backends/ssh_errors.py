@@ -11,6 +11,7 @@ from .contract import RouteError
 from .ssh_known_hosts import Entry, HostKey
 
 _LONGEST_SAID = 300
+CONNECTING = "connecting"
 
 
 def said(text: str) -> str:
@@ -24,20 +25,25 @@ class NameUnknown(RouteError):
         super().__init__(
             f"there is no host {host}: the name is not known",
             f"Is it spelled right, and is this machine on the right network (VPN)? ssh_config's view: ssh -G {host}",
+            unreached=True,
         )
 
 
 class Refused(RouteError):
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
-            f"{host} refuses connections to port {port}", "Is sshd running there, and on this port?"
+            f"{host} refuses connections to port {port}",
+            "Is sshd running there, and on this port?",
+            unreached=True,
         )
 
 
 class NoWay(RouteError):
     def __init__(self, host: str, why: str) -> None:
         super().__init__(
-            f"there is no way to {host}: {why}", "Is this machine on the network (VPN), and is the host up?"
+            f"there is no way to {host}: {why}",
+            "Is this machine on the network (VPN), and is the host up?",
+            unreached=True,
         )
 
 
@@ -46,6 +52,7 @@ class TimedOut(RouteError):
         super().__init__(
             f"{host} did not answer within {seconds:.0f} s ({doing})",
             "Is it up, and does a firewall on the way let SSH pass?",
+            unreached=doing == CONNECTING,
         )
 
 

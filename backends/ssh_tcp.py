@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 from collections.abc import Iterator, Sequence
 
 from .contract import RouteError
-from .ssh_errors import NoWay, TimedOut, from_os_error
+from .ssh_errors import CONNECTING, NoWay, TimedOut, from_os_error
 
 TCP_DEADLINE = 10.0
+# The system asks again after 1, 3, 7, 15 s: far too late when a network is back.  A fresh try every second finds it.
+_AGAIN_AFTER, _MOST_TRIES = 1.0, 4
 _HEAD_START = 0.3  # for the addresses that the resolver likes better (RFC 8305 §5 says 0.25 s)
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
@@ -27,31 +30,28 @@ async def connect(host: str, port: int, family: str = "any", deadline: float | N
             )
             return await _race(host, port, found)
     except TimeoutError:
-        raise TimedOut(host, limit, "connecting") from None
+        raise TimedOut(host, limit, CONNECTING) from None
     except (OSError, UnicodeError) as error:
         raise _as_ours(host, port, error) from error
 
 
-async def _race(
-    host: str, port: int, found: Sequence[tuple[int, int, int, str, tuple[object, ...]]]
-) -> socket.socket:
+Address = tuple[int, int, int, str, tuple[object, ...]]
+
+
+async def _race(host: str, port: int, found: Sequence[Address]) -> socket.socket:
     tries: list[asyncio.Task[socket.socket]] = []
     errors: list[BaseException] = []
     winner: asyncio.Task[socket.socket] | None = None
-    addresses = iter(found)
+    addresses = itertools.cycle(found)
     try:
         while winner is None:
-            address = next(addresses, None)
-            if address is not None:
-                tries.append(asyncio.create_task(_one(address)))
-            waiting = [each for each in tries if not each.done()]
-            if not waiting:
-                if address is None:
-                    raise _as_ours(host, port, errors[0] if errors else OSError("it has no address"))
-                continue
+            if len(errors) >= len(found):  # all of them have said no
+                raise _as_ours(host, port, errors[0] if errors else OSError("it has no address"))
+            tries.append(asyncio.create_task(_one(next(addresses))))
+            first_round = len(tries) < len(found)
             done, _ = await asyncio.wait(
-                waiting,
-                timeout=_HEAD_START if address is not None else None,
+                [each for each in tries[-_MOST_TRIES - len(found) :] if not each.done()],
+                timeout=_HEAD_START if first_round else _AGAIN_AFTER,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             errors += [error for each in done if (error := each.exception()) is not None]
@@ -64,7 +64,7 @@ async def _race(
                 each.add_done_callback(_close_late)
 
 
-async def _one(address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+async def _one(address: Address) -> socket.socket:
     family, kind, protocol, _, where = address
     with _closed_unless_open(socket.socket(family, kind, protocol)) as plug:
         plug.setblocking(False)

@@ -26,6 +26,8 @@ _BOOT_DEADLINE = 60.0
 _BUFFERED_ENOUGH = 1024 * 1024
 _WRITE_SIZE = 1024 * 1024
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+# Where a try troubles nobody, output shall flow within 2 s of the network's return (DESIGN §6), for that long.
+_UNREACHED_PAUSE, _SOON = 1.0, 20 * 60.0
 
 
 class DriverState(enum.Enum):
@@ -99,6 +101,7 @@ class LinkDriver:
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
         self._was_up = False
+        self._unreached = False  # the last try got to nobody
         self._silent = False  # the connection is half-open: what carries it must not be used again
         self._retry = asyncio.Event()
         self.on_pumped: Callable[[], None] = _nothing
@@ -109,14 +112,18 @@ class LinkDriver:
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
         pause = _FIRST_PAUSE
+        lost = self._loop.time()
         try:
             while True:
                 self._set(DriverState.OPENING, self.why)
-                self._was_up = self._silent = False
+                self._was_up = self._silent = self._unreached = False
                 self._retry.clear()
                 why, needs_user = await self._one_connection()
                 pause = _FIRST_PAUSE if self._was_up else min(pause * 2, _LONGEST_PAUSE)
-                wait = None if needs_user else pause * random.uniform(0.5, 1.0)
+                if self._was_up:
+                    lost = self._loop.time()
+                limit = _UNREACHED_PAUSE if self._unreached and self._loop.time() - lost < _SOON else pause
+                wait = None if needs_user else min(pause, limit) * random.uniform(0.5, 1.0)
                 await self._pause(why, wait)
         finally:
             self._drop("keeper ends")
@@ -198,6 +205,7 @@ class LinkDriver:
                 return f"no answer within {_BOOT_DEADLINE:.0f} s", False
             return await self._over, False
         except RouteError as error:
+            self._unreached = error.unreached
             return (str(error), True) if error.needs_user else (error.what, False)
         except BootError as error:
             if error.final:
