@@ -86,10 +86,10 @@ def test_what_scan_says_can_be_installed(engine: Engine) -> None:
 
 
 def test_scan_of_what_this_version_cannot_reach(engine: Engine) -> None:
-    assert run("add", "far", "ssh://nowhere").returncode == 0
+    assert run("add", "far", "lsf://nowhere/queue").returncode == 0
     ended = run("scan", "far")
     assert ended.returncode == 1
-    assert "cannot reach ssh: targets" in ended.stderr
+    assert "cannot reach lsf: targets" in ended.stderr
 
 
 def test_a_menu_entry_has_the_kernels_own_logo(engine: Engine) -> None:
