@@ -18,7 +18,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from jupyter_client.manager import KernelManager
 
-from farkernel.kernelspecs import entries
+from farkernel.kernelspecs import entries, logos, png
 from farkernel.launcher.cli.schemas import SCHEMAS
 
 from ..sites.engine import DEADLINE, Engine, connected, run_cell, wait_until
@@ -86,10 +86,25 @@ def test_what_scan_says_can_be_installed(engine: Engine) -> None:
 
 
 def test_scan_of_what_this_version_cannot_reach(engine: Engine) -> None:
-    assert run("add", "far", "ssh://nowhere").returncode == 0
+    assert run("add", "far", "lsf://nowhere/queue").returncode == 0
     ended = run("scan", "far")
     assert ended.returncode == 1
-    assert "cannot reach ssh: targets" in ended.stderr
+    assert "cannot reach lsf: targets" in ended.stderr
+
+
+def test_a_menu_entry_has_the_kernels_own_logo(engine: Engine) -> None:
+    """Read from its directory where it is here; over the link, as for any far host, it is the same."""
+    engine.fake_kernel("mine", language="R")
+    own = {"logo-64x64.png": png.encode(png.Image(64, 64, b"\x07\x08\x09\xff" * 4096))}
+    directory = Path(os.environ["JUPYTER_DATA_DIR"]) / "kernels" / "mine"
+    (directory / "logo-64x64.png").write_bytes(own["logo-64x64.png"])
+    (directory / "logo-svg.svg").write_bytes(b"x" * (1 << 20))  # too large for a logo
+    engine.target("here", kernel="mine")
+    made = as_json("install", "install", "here")
+    picture = png.decode(Path(made["directory"], "logo-64x64.png").read_bytes())
+    assert picture.pixels[:4] == b"\x07\x08\x09\xff"
+    answer = engine.client.request("look", target="here", kernel=None)
+    assert (answer["language"], logos.decoded(answer["logos"])) == ("R", own)
 
 
 # -- doctor ------------------------------------------------------------------------------------------------

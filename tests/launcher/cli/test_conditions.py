@@ -33,8 +33,12 @@ ASKS_KEEPER = [case.name for case in CASES if case.needs_keeper]
 READS_TARGETS = [case.name for case in CASES if case.reads_targets and case.name != "launch"]
 
 
+ELSEWHERE = {"board", "image", "resources"}  # about machines and boards, not kernels: tested with those
+
+
 def test_every_command_is_here() -> None:
-    assert {case.name.split()[0] for case in CASES} == {command.name for command in commands.COMMANDS}
+    here = {case.name.split()[0] for case in CASES}
+    assert here | ELSEWHERE == {command.name for command in commands.COMMANDS}
 
 
 @pytest.fixture(autouse=True)
