@@ -11,6 +11,7 @@ from .contract import Backend
 # scheme of the address → module that defines BACKEND.  Imported when first used: a keeper that only knows `local:`
 # loads no SSH library.
 _MODULES = {"local": ".local", "ssh": ".ssh"}
+SCHEMES_THAT_WORK = frozenset(_MODULES)
 
 
 class UnknownBackend(FarkernelError):

@@ -6,8 +6,11 @@ import importlib
 from typing import NamedTuple
 
 from ... import __version__
+from ...backends import SCHEMES_THAT_WORK
+from ..address import EXAMPLES as EXAMPLES_OF_ADDRESSES
+from ..address import SCHEMES
 from .arguments import Parser
-from .output import complain
+from .output import complain, fold
 
 
 class Command(NamedTuple):
@@ -44,10 +47,6 @@ COMMANDS = (
     Command("launch", "Behind the scenes", "ENTRY -f FILE", "what a menu entry runs", "launching"),
     Command("keeper", "Behind the scenes", "status|stop|restart", "the background process", "keeper"),
 )
-
-ADDRESSES = """\
-Addresses: `local:` is this machine.  Others (ssh://, slurm:// and so on) can be
-configured; this version cannot start kernels there yet."""
 
 # All of them work as they stand once there is a target called "here".
 EXAMPLES = {
@@ -87,8 +86,7 @@ Quick start:
   jupyter lab                   and choose it there
   farkernel doctor here         if it does not start: what is wrong, what to do
 
-{groups}{addresses}
-`farkernel COMMAND --help` says more about a command.  Exit status: 0 done,
+{groups}{addresses}`farkernel COMMAND --help` says more about a command.  Exit status: 0 done,
 1 failed, 2 wrong usage.
 """
 
@@ -124,7 +122,17 @@ def help_text() -> str:
             if command.group == group:
                 groups += f"  {f'{command.name} {command.arguments}':<28} {command.summary}\n"
         groups += "\n"
-    return HELP.format(groups=groups, addresses=ADDRESSES)
+    return HELP.format(groups=groups, addresses=addresses())
+
+
+def addresses() -> str:
+    """How targets of each kind are written; those that this version cannot reach are named apart."""
+    here = [scheme for scheme in SCHEMES if scheme in SCHEMES_THAT_WORK]
+    lines = [f"  {EXAMPLES_OF_ADDRESSES[SCHEMES[scheme]].format(scheme)}" for scheme in here]
+    missing = ", ".join(f"{scheme}:" for scheme in SCHEMES if scheme not in here)
+    if missing:
+        lines += fold(f"Known, but not to be reached by this version: {missing}", 78)
+    return "Addresses:\n" + "\n".join(lines) + "\n\n"
 
 
 def advice(name: str) -> str:

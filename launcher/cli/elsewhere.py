@@ -15,13 +15,7 @@ Row = dict[str, Any]
 
 def kernels_elsewhere(client: KeeperClient) -> list[Row]:
     """What the targets' agents have and our keeper has not; targets that do not answer are named on stderr."""
-    try:
-        answer = client.request("elsewhere", DEADLINE)
-    except RemoteError as error:
-        if error.remote_kind != "usage":
-            raise
-        complain(f"the targets were not asked: {error}")  # a keeper of an older version
-        return []
+    answer = client.request("elsewhere", DEADLINE)
     for name, why in sorted((answer.get("unreachable") or {}).items()):
         complain(f"{name} could not be asked: {RemoteError.from_dict(why)}")
     return [row for row in answer.get("kernels") or [] if isinstance(row, dict)]

@@ -15,7 +15,7 @@ from typing import Any
 from .. import configuration
 from ..client import KeeperClient
 from ..discovery.machine import Machine, read_machine
-from ..errors import FarkernelError, RemoteError
+from ..errors import FarkernelError
 from ..text import clean, one_line
 from . import bars, machine_lines
 from .arguments import add_json
@@ -53,16 +53,6 @@ class CannotWrite(FarkernelError):
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"{path} cannot be written: {why}", "Name another file: --html FILE")
-
-
-class OldKeeper(FarkernelError):
-    kind = "version"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the keeper is of an earlier version, which cannot look at machines",
-            "Run: farkernel keeper restart (kernels live on)",
-        )
 
 
 def configure_resources(parser: argparse.ArgumentParser) -> None:
@@ -105,12 +95,7 @@ def run_resources(arguments: argparse.Namespace) -> int:
 
 
 def look(client: KeeperClient, addresses: dict[str, str], deadline: float) -> list[Looked]:
-    try:
-        answer = client.request("probe", deadline + 15, targets=list(addresses), deadline=deadline)
-    except RemoteError as error:
-        if error.remote_kind == "usage":
-            raise OldKeeper from None
-        raise
+    answer = client.request("probe", deadline + 15, targets=list(addresses), deadline=deadline)
     found = answer.get("targets")
     found = found if isinstance(found, dict) else {}
     return [_looked(name, address, found.get(name)) for name, address in addresses.items()]
