@@ -116,7 +116,7 @@ class ParamikoClient:
             if isinstance(error, TimeoutError):
                 raise ssh_errors.TimedOut(settings.host, limit, "logging in") from error
             if isinstance(error, paramiko.SSHException | OSError | EOFError | Refused):
-                raise translate(settings, login, transport, error) from error
+                raise translate(settings, login, error) from error
             raise
 
     async def _plug(self, settings: HostSettings, through: SshConnection | None) -> Any:
@@ -185,12 +185,10 @@ def _hang_up(transport: paramiko.Transport | None, plug: Any) -> None:
     threading.Thread(target=(transport or plug).close, name="ssh hang up", daemon=True).start()
 
 
-def translate(
-    settings: HostSettings, login: Login, transport: paramiko.Transport | None, error: BaseException
-) -> RouteError:
+def translate(settings: HostSettings, login: Login, error: BaseException) -> RouteError:
     """paramiko's errors in our words."""
     host, text = settings.host, str(error)
-    banner = (transport.get_banner() or b"").decode("utf-8", "replace") if transport is not None else ""
+    banner = login.banner
     if isinstance(error, paramiko.AuthenticationException | Refused):
         return ssh_errors.LoginRefused(str(settings), login.tried, login.allowed, banner, login.answered)
     if "oo many authentication failures" in text:

@@ -30,6 +30,7 @@ class Login:
     def __init__(self, settings: HostSettings, asker: Asker, loop: asyncio.AbstractEventLoop) -> None:
         self.tried: list[str] = []
         self.allowed: list[str] = []
+        self.banner = ""
         self.answered = False
         self._settings = settings
         self._asker = asker
@@ -40,7 +41,10 @@ class Login:
     def run(self, transport: paramiko.Transport) -> None:
         """Raises `Refused`, or paramiko's own errors."""
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as self._plug:
-            self._run(transport)
+            try:
+                self._run(transport)
+            finally:
+                self._hear(transport)
 
     def _run(self, transport: paramiko.Transport) -> None:
         try:
@@ -54,6 +58,11 @@ class Login:
                 raise Refused
             self._used.add(method)
             left = self._try(transport, method) or left
+            self._hear(transport)
+
+    def _hear(self, transport: paramiko.Transport) -> None:
+        """What the host says to whom it lets in, or not: paramiko forgets it with each method."""
+        self.banner += (transport.get_banner() or b"").decode("utf-8", "replace")
 
     def _order(self) -> Sequence[str]:
         wanted = [each for each in self._settings.methods if each in _METHODS] or list(_METHODS)

@@ -70,8 +70,9 @@ class Sshd:
         self.log = directory / "log"
         self.known_hosts = directory / "known_hosts"
         self.client_config = directory / "ssh_config"
-        self.environment = far_environment(self.run_directory)
+        self.environment = far_environment(self.run_directory, self.user)
         self.options = dict(options or {})
+        self.pam_service: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._write_keys()
         self.know()
@@ -135,9 +136,21 @@ class Sshd:
         path.write_text(self.config())
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [self._program(), "-D", "-e", "-f", str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         wait_until(lambda: answers(self.port) or self._failed(), f"sshd on port {self.port}")
+
+    def _program(self) -> str:
+        """sshd takes the PAM stack that has the name of its program (sshd before 9.8 knows no PAMServiceName)."""
+        if self.pam_service is None:
+            return SSHD
+        link = self.directory / self.pam_service
+        if not link.exists():
+            link.symlink_to(SSHD)
+        return str(link)
 
     def _failed(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
@@ -200,8 +213,12 @@ class Sshd:
         return far_agents(self.run_directory)
 
 
-def far_environment(run_directory: Path) -> dict[str, str]:
+def far_environment(run_directory: Path, user: str) -> dict[str, str]:
     """What sessions get, so that whatever is started there can be told by it."""
+    entry = pwd.getpwnam(user)
+    if entry.pw_uid != os.getuid():
+        marker = {name: os.environ[name] for name in ("FARKERNEL_TEST",) if name in os.environ}
+        return {**marker, "FARKERNEL_RUN_DIR": str(run_directory), "FARKERNEL_AGENT_IDLE": "0.5"}
     names = ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR", "FARKERNEL_TEST")
     found = {name: os.environ[name] for name in names if name in os.environ}
     return {
