@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import socket
@@ -28,6 +29,9 @@ _ALIVE_INTERVAL = 15
 _WINDOW = 16 * 1024 * 1024
 _PACKET = 32 * 1024
 _PATIENT = 24 * 3600.0  # our own deadline counts, which stands still while people type
+# Its threads write tracebacks of what they raise anyway, and what they raise we translate.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
 _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
 

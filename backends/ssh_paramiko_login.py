@@ -61,8 +61,10 @@ class Login:
             self._hear(transport)
 
     def _hear(self, transport: paramiko.Transport) -> None:
-        """What the host says to whom it lets in, or not: paramiko forgets it with each method."""
-        self.banner += (transport.get_banner() or b"").decode("utf-8", "replace")
+        """What the host says to whom it lets in, or not: paramiko forgets it with each method, and with the end."""
+        words = (getattr(transport.auth_handler, "banner", None) or b"").decode("utf-8", "replace")
+        if words not in self.banner:
+            self.banner = (self.banner + words)[-4096:]
 
     def _order(self) -> Sequence[str]:
         wanted = [each for each in self._settings.methods if each in _METHODS] or list(_METHODS)

@@ -156,7 +156,8 @@ def test_every_login_shell_gives_way_to_sh(client: str, shell: str, home: Path) 
     with account(home.parent, shell) as user, server(home, user) as host:
 
         async def act(near: Near) -> None:
-            assert (await near.run(host.place(), "echo $0; umask")).data.split()[0] in (b"/bin/sh", b"sh")
+            heard = await near.run(host.place(), "echo $0")
+            assert bytes(heard.data).strip() in (b"/bin/sh", b"sh")
             heard = Heard()
             stream = await near.open(host.place(), heard, ANY)
             stream.write([first_line(hostile)])
@@ -187,8 +188,8 @@ def test_an_account_without_a_shell_says_so(client: str, home: Path) -> None:
 
         async def act(near: Near) -> None:
             heard = await near.run(host.place(), "echo in")
-            assert b"This account is currently not available." in heard.data
-            assert not heard.data.endswith(b"in\n")
+            assert b"This account is currently not available." in bytes(heard.data)
+            assert not bytes(heard.data).endswith(b"in\n")
 
         play(act, client)
 
