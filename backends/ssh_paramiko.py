@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shlex
@@ -78,7 +79,7 @@ class ParamikoConnection:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            threading.Thread(target=self.transport.close, name="ssh logout", daemon=True).start()
+            hang_up(self.transport)
 
 
 class ParamikoClient:
@@ -110,13 +111,13 @@ class ParamikoClient:
                 transport = await asyncio.to_thread(_prepared, settings, plug)
                 key = await asyncio.to_thread(_meet, settings, transport)
                 if key is not None:
-                    _hang_up(transport, plug)
+                    hang_up(transport)
                     return key
                 await asyncio.to_thread(login.run, transport)
             transport.set_keepalive(settings.alive_interval or _ALIVE_INTERVAL)
             return ParamikoConnection(settings, transport)
         except BaseException as error:
-            _hang_up(transport, plug)
+            hang_up(plug if transport is None else transport)
             if isinstance(error, TimeoutError):
                 raise ssh_errors.TimedOut(settings.host, limit, "logging in") from error
             if isinstance(error, paramiko.SSHException | OSError | EOFError | Refused):
@@ -184,9 +185,14 @@ def _meet(settings: HostSettings, transport: paramiko.Transport) -> HostKey | No
     return None
 
 
-def _hang_up(transport: paramiko.Transport | None, plug: Any) -> None:
-    """In a thread: it waits for others.  Ends whatever still waits in one for that host."""
-    threading.Thread(target=(transport or plug).close, name="ssh hang up", daemon=True).start()
+def hang_up(what: Any) -> None:
+    """Close a transport or a socket: in a thread, because it waits for others.  Whatever still waits for it ends."""
+    threading.Thread(target=_close, args=(what,), name="ssh hang up", daemon=True).start()
+
+
+def _close(what: Any) -> None:
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):  # it was broken already
+        what.close()
 
 
 def translate(settings: HostSettings, login: Login, error: BaseException) -> RouteError:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jupyter_client.manager import KernelManager
 
-from ..sites.engine import Engine, connected, run_cell, wait_until
+from ..sites.engine import Engine, Outcome, connected, run_cell, wait_until
 from ..sites.ssh import Sshd
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
@@ -21,6 +21,11 @@ def host(engine: Engine, home: Path) -> Iterator[Sshd]:
         yield host
         engine.close()
         wait_until(lambda: not host.agents(), "the far agent to end", 15)
+
+
+def last_line(outcome: Outcome) -> str:
+    """On a busy machine the waiting room said something first."""
+    return outcome.text.splitlines()[-1]
 
 
 def test_a_kernel_runs_over_ssh_and_outlives_a_restart_of_sshd(engine: Engine, host: Sshd) -> None:
@@ -38,7 +43,7 @@ def test_a_kernel_runs_over_ssh_and_outlives_a_restart_of_sshd(engine: Engine, h
             ]
             assert host.agents()
             host.restart()
-            assert run_cell(client, "print(kept + 1)").text == "6\n"
+            assert last_line(run_cell(client, "print(kept + 1)")) == "6"
             assert host.logins() == 2
     finally:
         manager.shutdown_kernel(now=True)
@@ -53,7 +58,7 @@ def test_scan_and_kernel_share_one_connection(engine: Engine, host: Sshd) -> Non
     manager.start_kernel()
     try:
         with connected(manager.connection_file) as client:
-            assert run_cell(client, "print(1)").text == "1\n"
+            assert last_line(run_cell(client, "print(1)")) == "1"
             found = engine.client.request("scan", target="far")
             assert "python3" in [each["name"] for each in found["kernelspecs"]]
             assert host.logins() == 1
