@@ -13,7 +13,7 @@ from farkernel.backends.contract import RouteError
 from farkernel.backends.ssh_config import Place
 from farkernel.backends.ssh_errors import JumpFailed
 
-from ..sites.netns import Network
+from ..sites.netns import Network, inside
 from ..sites.ssh import Sshd
 from ..sites.wire import Wire
 from .ssh_near_end import CLIENTS, Heard, Near, Person, play
@@ -32,7 +32,7 @@ class Site:
         self.spaces = (login, inner)
         self.login, self.inner = Sshd(directory / "login"), Sshd(directory / "inner")
         for host, space, address in ((self.login, login, outside), (self.inner, inner, within)):
-            host.space, host.address_there = space, address
+            host.before, host.address_there = inside(space), address
             host.know()
         self.config = directory / "ssh_config"
         self.write_config()

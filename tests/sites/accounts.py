@@ -48,6 +48,7 @@ def account(directory: Path, shell: str = "/bin/bash") -> Iterator[Account]:
         yield made
     finally:
         _end_processes(made.uid)
+        shutil.rmtree(f"/tmp/farkernel-{made.uid}", ignore_errors=True)
         _alone(["userdel", "--force", name])
         shutil.rmtree(made.home, ignore_errors=True)
 
@@ -60,13 +61,19 @@ def _alone(command: list[str]) -> None:
 
 
 def _end_processes(uid: int) -> None:
-    theirs = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.uids().real == uid:
-                theirs.append(process)
+    """Again until none is left: an agent's guard starts its worker anew."""
+    while theirs := [process for process in psutil.process_iter() if _is_of(process, uid)]:
+        for process in theirs:
+            with contextlib.suppress(psutil.Error):
                 process.kill()
-    psutil.wait_procs(theirs, timeout=5)
+        psutil.wait_procs(theirs, timeout=5)
+
+
+def _is_of(process: psutil.Process, uid: int) -> bool:
+    try:
+        return process.uids().real == uid and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 @contextlib.contextmanager

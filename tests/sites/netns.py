@@ -77,6 +77,6 @@ class Network:
         ip("-n", space, "link", "set", f"fk{self._tag}{number}b", "up")
 
 
-def inside(space: str | None, command: list[str]) -> list[str]:
-    """The command, to be run on that host."""
-    return command if space is None else ["ip", "netns", "exec", space, *command]
+def inside(space: str) -> list[str]:
+    """The words before a command that shall run on that host."""
+    return ["ip", "netns", "exec", space]

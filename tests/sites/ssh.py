@@ -22,7 +22,6 @@ import psutil
 from farkernel.backends.ssh_config import Place
 
 from .engine import wait_until
-from .netns import inside
 
 SSHD = "/usr/sbin/sshd"
 
@@ -74,7 +73,7 @@ class Sshd:
         self.environment = far_environment(self.run_directory, self.user)
         self.options = dict(options or {})
         self.pam_service: str | None = None
-        self.space: str | None = None  # a network namespace (netns.py)
+        self.before: list[str] = []  # words in front of its command: a namespace to run in
         self.address_there = "127.0.0.1"
         self._process: subprocess.Popen[bytes] | None = None
         self._write_keys()
@@ -140,7 +139,7 @@ class Sshd:
         before = self.log.read_bytes().count(b"Server listening on ") if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                inside(self.space, [self._program(), "-D", "-e", "-f", str(path)]),
+                [*self.before, self._program(), "-D", "-e", "-f", str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
