@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import paramiko
@@ -15,8 +16,10 @@ from paramiko.pkey import UnknownKeyType
 from .contract import NotAnswered
 from .ssh_asking import Asker
 from .ssh_config import HostSettings
+from .ssh_errors import AnsweredTooLate
 
 _PASSPHRASE_TRIES = 3
+_GLANCE = 0.5  # how often a thread that waits for an answer looks whether it still makes sense
 _METHODS = ("publickey", "keyboard-interactive", "password")
 
 
@@ -31,6 +34,7 @@ class Login:
         self.tried: list[str] = []
         self.allowed: list[str] = []
         self.banner = ""
+        self._transport: paramiko.Transport | None = None
         self.answered = False
         self._settings = settings
         self._asker = asker
@@ -41,6 +45,7 @@ class Login:
     def run(self, transport: paramiko.Transport) -> None:
         """Raises `Refused`, or paramiko's own errors."""
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as self._plug:
+            self._transport = transport
             try:
                 self._run(transport)
             finally:
@@ -154,9 +159,18 @@ class Login:
             for number, (prompt, echo) in enumerate(prompts)
         ]
 
+    def _wait(self, asking: Future[str]) -> str:
+        """As long as the host waits too (LoginGraceTime in its sshd_config)."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                return asking.result(_GLANCE)
+            if self._transport is not None and not self._transport.is_active():
+                asking.cancel()
+                raise AnsweredTooLate(self._settings.host)
+
     def _ask(self, text: str, hidden: bool) -> str:
         try:
-            answer = asyncio.run_coroutine_threadsafe(self._asker.ask(text, hidden), self._loop).result()
+            answer = self._wait(asyncio.run_coroutine_threadsafe(self._asker.ask(text, hidden), self._loop))
         except NotAnswered:
             self._declined = True
             raise

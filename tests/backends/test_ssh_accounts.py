@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -9,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from farkernel.backends.contract import RouteError
+from farkernel.backends.contract import Question, RouteError
 from farkernel.backends.ssh import ANY, first_line
 from farkernel.backends.ssh_errors import LoginRefused, NoAccess
 
 from ..sites.accounts import Account, account, own, pam_service
 from ..sites.ssh import Sshd
-from .ssh_near_end import CLIENTS, Heard, Near, Person, play
+from .ssh_near_end import CLIENTS, Heard, Near, Person, fresh_settings, play
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
@@ -220,5 +221,79 @@ def test_a_banner_is_no_hindrance(client: str, home: Path, someone: Account) -> 
 
         async def act(near: Near) -> None:
             assert (await near.run(host.place(), "echo in")).data == b"in\n"
+
+        play(act, client)
+
+
+class Absent(Person):
+    """Somebody who was here a moment ago: the question is put, and nobody answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancelled = False
+
+    async def ask(self, question: Question) -> str:
+        self.questions.append(question)
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return ""
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_question_goes_away_when_the_host_waits_no_longer(
+    client: str, home: Path, someone: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farkernel.backends.ssh_questions.PATIENCE", 2.0)
+    options = {"PasswordAuthentication": "yes", "AuthenticationMethods": "password", "LoginGraceTime": "2"}
+    with server(home, someone, **options) as host:
+        person = Absent()
+
+        async def act(near: Near) -> None:
+            with pytest.raises(RouteError) as caught:
+                await near.run(host.place(), "true")
+            assert not caught.value.needs_user
+            await asyncio.sleep(0.1)
+            assert person.cancelled
+
+        play(act, client, person)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_who_comes_while_somebody_is_asked_gets_the_same_connection(
+    client: str, home: Path, someone: Account
+) -> None:
+    options = {"PasswordAuthentication": "yes", "AuthenticationMethods": "password"}
+    with server(home, someone, **options) as host:
+        person = Person({"password": someone.password})
+
+        async def act(near: Near) -> None:
+            heard = await asyncio.gather(*(near.run(host.place(), "echo in") for _ in range(8)))
+            assert {bytes(each.data) for each in heard} == {b"in\n"}
+            assert len(person.questions) == 1
+            assert host.logins() == 1
+
+        play(act, client, person)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_who_can_answer_is_asked_although_somebody_who_cannot_came_first(
+    client: str, home: Path, someone: Account
+) -> None:
+    options = {"PasswordAuthentication": "yes", "AuthenticationMethods": "password"}
+    with server(home, someone, **options) as host:
+
+        async def act(near: Near) -> None:
+            settings = fresh_settings(host.place())
+            first = asyncio.create_task(near.open(settings, Heard()))  # nobody: as `farkernel list`
+            await asyncio.sleep(0)
+            near.person = Person({"password": someone.password})
+            second = asyncio.create_task(near.open(settings, Heard()))
+            stream = await second
+            stream.close()
+            await asyncio.wait([first])
+            assert len(near.person.questions) == 1
 
         play(act, client)
