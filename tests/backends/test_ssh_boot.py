@@ -82,6 +82,28 @@ def test_the_agent_answers_over_every_client(client: str, home: Path) -> None:
         answers(target_at(host.place(), client))
 
 
+HOSTILE = (
+    "$(touch CANARY)",
+    "`touch CANARY`",
+    "';touch CANARY;'",
+    '"; touch CANARY; "',
+    "-c",
+    "a b",
+    "\\",
+    "!x",
+    "*",
+)
+
+
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/tcsh", "/usr/bin/fish"])
+def test_configured_pythons_are_words_and_nothing_else(shell: str, home: Path) -> None:
+    with account(home.parent, shell) as user, Sshd(home.parent / "sshd", {}, user.name) as host:
+        canary = user.home / "canary"
+        words = tuple(word.replace("CANARY", str(canary)) for word in HOSTILE)
+        answers(target_at(host.place(), agent_python=(*words, "/usr/bin/python3")))
+        assert not canary.exists()
+
+
 NOISE = {
     "/bin/bash": (
         ".bashrc",
