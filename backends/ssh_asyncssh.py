@@ -38,6 +38,9 @@ _ALIVE_INTERVAL = 15
 # What a channel may send before we have said that we took it.  We take all at once: the link bounds what is on the way.
 _WINDOW = 16 * 1024 * 1024
 _PACKET = 64 * 1024
+# It tells of every channel at INFO; what matters we log ourselves.
+asyncssh.set_log_level("WARNING")
+
 _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
 

@@ -141,7 +141,9 @@ class _Host:
         self.not_before = 0.0
 
     def find(self) -> _Held | None:
-        self.held = [each for each in self.held if each.usable]
+        for each in [each for each in self.held if not each.usable]:
+            self.held.remove(each)
+            each.drop()
         return next((each for each in self.held if each.has_room), None)
 
     def failed(self, unreached: bool) -> None:

@@ -188,6 +188,13 @@ class NoAccess(RouteError):
         super().__init__(f"{login} was not let in: {said(why)}", "Ask the host's administrators")
 
 
+class AnsweredTooLate(RouteError):
+    """Not a matter for the user: the next try asks again."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} did not wait for the answer any longer", "It asks again")
+
+
 class NoClient(RouteError):
     def __init__(self, client: str, why: str) -> None:
         super().__init__(

@@ -11,13 +11,13 @@ import contextlib
 import os
 import socket
 import struct
-import time
 from collections.abc import Sequence
 
 from .contract import Receiver, RouteError
 from .process_stream import PipeStream
 from .ssh_connections import Done
 from .ssh_errors import Cut, NoMoreSessions
+from .ssh_settling import Settling
 
 _HELLO, _VERSION = 0x00000001, 4
 _NEW_SESSION, _ALIVE_CHECK = 0x10000002, 0x10000004
@@ -26,7 +26,6 @@ _NO_ESCAPE = 0xFFFFFFFE
 _LARGEST = 256 * 1024
 _DEADLINE = 10.0
 _LAST_WORD = 1.0
-_SETTLE, _SETTLE_STEP = 5.0, 0.1
 
 
 class MuxError(Exception):
@@ -190,7 +189,7 @@ class MuxSessions:
         self.path = path
         self._host = host
         self._numbers = 0
-        self._closed_at: list[float] = []
+        self._settling = Settling()
 
     async def open(self, command: str, receiver: Receiver, done: Done) -> PipeStream:
         """Raises `NoMoreSessions`, or `Cut` when the master is gone."""
@@ -219,7 +218,7 @@ class MuxSessions:
             _close(theirs)
 
         def ended(dead: bool) -> None:
-            self._closed_at.append(time.monotonic())
+            self._settling.note()
             done(dead)
 
         return MuxStream(_Ending(receiver, control), ours, ended)
@@ -235,12 +234,7 @@ class MuxSessions:
         return NoMoreSessions(self._host, why)
 
     async def settle(self) -> bool:
-        """The master does not say when the far end has noticed that a session was closed: a moment is given."""
-        recent = time.monotonic() - _SETTLE
-        self._closed_at = [moment for moment in self._closed_at if moment > recent]
-        if self._closed_at:
-            await asyncio.sleep(_SETTLE_STEP)
-        return bool(self._closed_at)
+        return await self._settling.wait()
 
 
 def _close(descriptors: list[int]) -> None:

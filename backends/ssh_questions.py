@@ -18,12 +18,15 @@ from . import ssh_askpass
 from .contract import NotAnswered, RouteError
 from .ssh_asking import Asker
 from .ssh_config import HostSettings
+from .ssh_errors import AnsweredTooLate
 from .ssh_host_keys import ask
 from .ssh_known_hosts import append
 
 _FINGERPRINT = re.compile(r"(\S+) key fingerprint is (SHA256:[A-Za-z0-9+/=]+)")
 _NEW_HOST = re.compile(r"The authenticity of host '([^']*)'")
 _LONGEST = 64 * 1024
+# ssh does not notice that the host has hung up while it waits for an answer; hosts wait 120 s (LoginGraceTime).
+PATIENCE = 115.0
 
 
 def ssh_directory() -> Path:
@@ -53,6 +56,7 @@ class Questions:
         self._asker = asker
         self._path = ssh_directory() / f"q-{secrets.token_hex(4)}"
         self._one_at_a_time = asyncio.Lock()
+        self._answering: set[asyncio.Task[str | None]] = set()
 
     def environment(self) -> dict[str, str]:
         # DISPLAY: ssh before 8.4 knows no SSH_ASKPASS_REQUIRE, and asks in this way only where it is set.
@@ -70,18 +74,20 @@ class Questions:
             yield
         finally:
             server.close()
+            for task in self._answering:
+                task.cancel()  # ssh has ended meanwhile: nobody need answer any more
             with contextlib.suppress(OSError):
                 self._path.unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answering = asyncio.ensure_future(self._answer(reader))
+        self._answering.add(answering)
         try:
-            answer = await answering
-            if answer is not None:
-                writer.write(json.dumps(answer).encode() + b"\n")
-        except (ValueError, OSError):
-            pass  # no question of ssh's, or ssh has gone
+            await asyncio.wait([answering])
+            if not answering.cancelled() and answering.exception() is None and answering.result() is not None:
+                writer.write(json.dumps(answering.result()).encode() + b"\n")
         finally:
+            self._answering.discard(answering)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader) -> str | None:
@@ -91,9 +97,14 @@ class Questions:
             if self.refused.done():
                 return None
             host = _NEW_HOST.search(text)
-            if host is not None:
-                return await self._about_key(host[1], text)
-            return await self._about_login(text, kind)
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    if host is not None:
+                        return await self._about_key(host[1], text)
+                    return await self._about_login(text, kind)
+            except TimeoutError:
+                self._refuse(AnsweredTooLate(self._settings.host))
+                return None
 
     async def _about_key(self, host: str, text: str) -> str | None:
         found = _FINGERPRINT.search(text)
@@ -101,7 +112,7 @@ class Questions:
         try:
             await ask(host.partition(" (")[0], key, self._asker)
         except RouteError as error:
-            self.refused.set_result(error)
+            self._refuse(error)
             return None
         if self._settings.known_hosts:
             with contextlib.suppress(OSError):  # then ssh will say so
@@ -112,8 +123,11 @@ class Questions:
         try:
             answer = await self._asker.ask(text, hidden=kind != "confirm")
         except NotAnswered as error:
-            if not self.refused.done():
-                self.refused.set_result(RouteError(error.what, error.advice, needs_user=True))
+            self._refuse(RouteError(error.what, error.advice, needs_user=True))
             return None
         self.tried.append("a password or code")
         return answer
+
+    def _refuse(self, error: RouteError) -> None:
+        if not self.refused.done():
+            self.refused.set_result(error)

@@ -96,6 +96,9 @@ def _overloaded(settings: HostSettings, text: str, tried: Sequence[str], asked: 
     words = banner(text).strip()
     if settings.proxy_command is not None:
         return ssh_errors.ProxyFailed(settings.host, words)
+    if settings.via is not None and "Remote protocol version" not in text:
+        why = words.splitlines()[0] if words else "it closed the channel"
+        return ssh_errors.JumpFailed(str(settings.via), f"{settings.host}:{settings.port}", why)
     if "Authenticated" in text or "Authentications that can continue" in text:
         return ssh_errors.NoAccess(str(settings), words or "it closed the connection")
     return ssh_errors.Overloaded(settings.host)

@@ -11,7 +11,7 @@ from farkernel.backends.ssh import SHELL, find_client
 from farkernel.backends.ssh_config import HostSettings, Place, read_settings
 from farkernel.backends.ssh_connections import Connections, Who
 
-CLIENTS = ["asyncssh", "program"]
+CLIENTS = ["asyncssh", "program", "paramiko"]
 
 
 class Heard:

@@ -61,6 +61,7 @@ def test_writable_is_said_when_all_has_gone_out(client: str, host: Sshd) -> None
         stream = await near.open(host.place(), heard)
         stream.write([b"echo ready; sleep 0.3; exec cat > /dev/null\n"])
         await heard.until(b"ready")
+        heard.room.clear()
         stream.write([bytes(1_000_000)] * 40)
         assert stream.buffered > 0
         await heard.room.wait()

@@ -70,8 +70,11 @@ class Sshd:
         self.log = directory / "log"
         self.known_hosts = directory / "known_hosts"
         self.client_config = directory / "ssh_config"
-        self.environment = far_environment(self.run_directory)
+        self.environment = far_environment(self.run_directory, self.user)
         self.options = dict(options or {})
+        self.pam_service: str | None = None
+        self.before: list[str] = []  # words in front of its command: a namespace to run in
+        self.address_there = "127.0.0.1"
         self._process: subprocess.Popen[bytes] | None = None
         self._write_keys()
         self.know()
@@ -103,7 +106,7 @@ class Sshd:
     def know(self) -> None:
         """The client knows the host's key."""
         public = (self.directory / "host_key.pub").read_text().split()
-        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {public[0]} {public[1]}\n")
+        self.known_hosts.write_text(f"[{self.address_there}]:{self.port} {public[0]} {public[1]}\n")
 
     def config(self) -> str:
         """sshd_config.  Where a keyword is given twice the first counts (sshd_config(5)), so the test's own stand first."""
@@ -111,7 +114,7 @@ class Sshd:
         lines = [f"{name} {value}" for name, value in self.options.items()]
         lines += [
             f"Port {self.port}",
-            "ListenAddress 127.0.0.1",
+            f"ListenAddress {self.address_there}",
             f"HostKey {self.host_key}",
             f"AuthorizedKeysFile {self.directory}/authorized_keys",
             f"PidFile {self.directory}/pid",
@@ -133,11 +136,27 @@ class Sshd:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd locks its unprivileged child in
         path = self.directory / "sshd_config"
         path.write_text(self.config())
+        before = self.log.read_bytes().count(b"Server listening on ") if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self.before, self._program(), "-D", "-e", "-f", str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
-        wait_until(lambda: answers(self.port) or self._failed(), f"sshd on port {self.port}")
+        listening = b"Server listening on "
+        wait_until(
+            lambda: self.log.read_bytes().count(listening) > before or self._failed(), "sshd to listen"
+        )
+
+    def _program(self) -> str:
+        """sshd takes the PAM stack that has the name of its program (sshd before 9.8 knows no PAMServiceName)."""
+        if self.pam_service is None:
+            return SSHD
+        link = self.directory / self.pam_service
+        if not link.exists():
+            link.symlink_to(SSHD)
+        return str(link)
 
     def _failed(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
@@ -167,7 +186,7 @@ class Sshd:
 
     @property
     def address(self) -> str:
-        return f"ssh://{self.user}@127.0.0.1:{self.port}"
+        return f"ssh://{self.user}@{self.address_there}:{self.port}"
 
     def write_client_config(self, *lines: str, **more: str) -> Path:
         """An ssh_config with which the login works; ``lines`` stand before it, and so overrule it."""
@@ -189,7 +208,7 @@ class Sshd:
         """As the routes see it, with the ssh_config that was written (or the plain one)."""
         if not self.client_config.exists():
             self.write_client_config()
-        return Place("127.0.0.1", self.user, self.port, str(self.client_config))
+        return Place(self.address_there, self.user, self.port, str(self.client_config))
 
     def logins(self) -> int:
         """How many connections have logged in since it was first started."""
@@ -200,8 +219,12 @@ class Sshd:
         return far_agents(self.run_directory)
 
 
-def far_environment(run_directory: Path) -> dict[str, str]:
+def far_environment(run_directory: Path, user: str) -> dict[str, str]:
     """What sessions get, so that whatever is started there can be told by it."""
+    entry = pwd.getpwnam(user)
+    if entry.pw_uid != os.getuid():
+        marker = {name: os.environ[name] for name in ("FARKERNEL_TEST",) if name in os.environ}
+        return {**marker, "FARKERNEL_RUN_DIR": str(run_directory), "FARKERNEL_AGENT_IDLE": "0.5"}
     names = ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR", "FARKERNEL_TEST")
     found = {name: os.environ[name] for name in names if name in os.environ}
     return {
@@ -221,12 +244,6 @@ def far_agents(run_directory: Path) -> list[int]:
             if "serve" in command and any(str(run_directory) in part for part in command):
                 found.append(process.pid)
     return sorted(found)
-
-
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
 
 
 @contextlib.contextmanager
