@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import select
+import signal
 import stat
 import struct
 import sys
@@ -314,35 +315,43 @@ class Taker(object):
             file = self._new_file(entry)
         except OSError as error:
             trouble = error
-        whole = False
-        while True:
-            size = _SIZE.unpack(_exactly(hearing, _SIZE.size))[0]
-            if size in (0, _BROKEN):
-                whole = size == 0
-                break
-            if size > _PIECE:
-                raise Refused("the other end sends pieces that are too large")
-            data = _exactly(hearing, size)
-            self.bytes += size
-            if file is not None and trouble is None:
+        whole = True
+        try:
+            for data in self._pieces(entry, hearing, total):
+                whole = data is not None
+                if file is None or trouble is not None or data is None:
+                    continue  # what is sent has to be heard all the same
                 try:
                     file.write(data)
                 except OSError as error:
                     trouble = error
-            self._progress(self.bytes, total, entry["path"])
-        if file is not None:
-            try:
-                if trouble is None and whole:
-                    file.put(entry)
-                    self.files += 1
-            except OSError as error:
-                trouble = error
-            finally:
+            if file is not None and trouble is None and whole:
+                file.put(entry)
+                self.files += 1
+        except OSError as error:
+            trouble = error
+        finally:
+            if file is not None:
                 file.close()
         if trouble is not None:
             self._failed(entry["path"], trouble)
         elif not whole:
             self._fail(entry["path"], "it could not be read")
+
+    def _pieces(self, entry: Entry, hearing: BinaryIO, total: int) -> Iterator[Optional[bytes]]:
+        """A file's content; None at the end: the giver could not read it to its end."""
+        while True:
+            size = _SIZE.unpack(_exactly(hearing, _SIZE.size))[0]
+            if size == _BROKEN:
+                yield None
+            if size in (0, _BROKEN):
+                return
+            if size > _PIECE:
+                raise Refused("the other end sends pieces that are too large")
+            data = _exactly(hearing, size)
+            self.bytes += size
+            self._progress(self.bytes, total, entry["path"])
+            yield data
 
     def _new_file(self, entry: Entry) -> "_NewFile":
         parent, name = self._parent(entry["path"])
@@ -494,6 +503,8 @@ def _nothing(gone: int, total: int, path: str) -> None:
 
 def main() -> int:
     hearing, saying = sys.stdin.buffer, sys.stdout.buffer
+    # By an exception, so that no torn file is left behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     try:
         order = hear(hearing)
         path = os.path.join(os.path.expanduser("~"), os.path.expanduser(str(order["path"])))
