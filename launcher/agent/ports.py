@@ -152,7 +152,7 @@ class Port(object):
         except BlockingIOError:
             return
         except OSError:
-            self.abort(True)
+            self._read_failed()
             return
         if data:
             self._link.send(self.channel, [data])
@@ -162,6 +162,12 @@ class Port(object):
             self._end_near()
         self._watch()
         self._ports.pump()
+
+    def _read_failed(self) -> None:
+        self.abort(True)
+
+    def _write_failed(self) -> None:
+        self.abort(True)
 
     def feed(self) -> None:
         """The link has given out some of what it had."""
@@ -204,7 +210,7 @@ class Port(object):
             pass
         except OSError:
             self._consumed(written)
-            self.abort(True)
+            self._write_failed()
             return
         self._consumed(written)
         self._watch()
@@ -277,6 +283,10 @@ class Ports(object):
             raise BadRequest(str(error)) from None
         port = self._ports[channel] = Port(self, link, channel, wanted, done)
         port.connect()
+
+    def add(self, port: Port) -> None:
+        """One that is connected already; its channel is open."""
+        self._ports[port.channel] = port
 
     def reset(self, channel: int) -> None:
         """The keeper's side of it was cut."""

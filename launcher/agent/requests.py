@@ -6,7 +6,7 @@ import signal
 import struct
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
 
-from . import directories, procinfo, records, specs, surroundings
+from . import commands, directories, procinfo, records, specs, surroundings
 from .containers import Inside, name_of
 from .feeds import Feed
 from .kernels import CONNECTION, Kernel, State, connection_facts
@@ -72,6 +72,7 @@ class Requests(object):
             "keep": self._keep,
             "connect": self._connect,
             "reset": self._reset,
+            "run": self._run,
             "scan": self._scan,
             "bring": self._bring,
             "probe": self._probe,
@@ -438,6 +439,18 @@ class Requests(object):
                 self._answer(number, {"address": outcome})
 
         self._ports.connect(self._link, request, done)
+        raise Later
+
+    def _run(self, request: Answer) -> Answer:
+        number = request["answer"]
+
+        def done(outcome: Union[str, Problem]) -> None:
+            if isinstance(outcome, Problem):
+                self._refuse(number, "run", outcome)
+            else:
+                self._answer(number, {"program": outcome})
+
+        commands.run(self._ports, self._link, request, done)
         raise Later
 
     def _reset(self, request: Answer) -> Answer:

@@ -126,6 +126,7 @@ class Worker(Holder):
         self.log("the agent ends")
         for visitor in self._visitors:
             visitor.leave("the agent has ended")
+            visitor.requests.forget_link()
         try:
             os.unlink(os.path.join(self.directory, "socket"))
         except FileNotFoundError:

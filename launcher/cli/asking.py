@@ -20,6 +20,7 @@ from .output import terminal_columns
 
 PATIENCE = 1.0  # seconds before anything is shown
 _WORDS = {
+    "bridge": "opening a way there",
     "cleanup": "clearing up",
     "connection": "asking the keeper",
     "doctor": "looking",

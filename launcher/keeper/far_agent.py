@@ -22,7 +22,7 @@ from .driver import DriverState, FarEndBroke, LinkDriver
 log = logging.getLogger(__name__)
 
 # These name channels of the session in which they were asked.
-_TIED_TO_SESSION = frozenset({"attach", "journal", "connect"})
+_TIED_TO_SESSION = frozenset({"attach", "journal", "connect", "run"})
 
 _LONGEST_PAUSE = 30.0
 
@@ -72,6 +72,7 @@ class FarAgent:
         self._on_event = on_event
         self._readers: dict[int, Reader] = {}
         self._lost: dict[int, Lost] = {}
+        self._ran: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._waiting: set[Callable[[], None]] = set()
         self.driver.on_pumped = self._pumped
         self._pending: dict[int, tuple[dict[str, Any], asyncio.Future[dict[str, Any]]]] = {}
@@ -175,6 +176,10 @@ class FarAgent:
         self.consumed(channel, len(data))
         self.driver.pump()
 
+    def when_ran(self, channel: int, callback: Callable[[dict[str, Any]], None]) -> None:
+        """Call back, once, when the command behind that channel has ended, with how it ended."""
+        self._ran[channel] = callback
+
     def when_pumped(self, callback: Callable[[], None]) -> None:
         """Call back, once, when the link has given out some of what waits in it."""
         self._waiting.add(callback)
@@ -197,6 +202,7 @@ class FarAgent:
     def _lose_channels(self) -> None:
         lost, self._lost = self._lost, {}
         self._readers.clear()
+        self._ran.clear()
         for callback in lost.values():
             callback()
 
@@ -250,6 +256,8 @@ class FarAgent:
             log.warning("the agent sent no object on channel 0: %r", data[:200])
         elif message.get("event") == "reset":
             self._reset(message.get("channel"))
+        elif message.get("event") == "ran":
+            self._ran.pop(int(message.get("channel") or 0), _nobody)(message)
         elif "event" in message:
             self._on_event(message)
         elif message.get("id") in self._pending:
@@ -261,3 +269,7 @@ class FarAgent:
                 future.set_result(answer)
             else:
                 future.set_exception(RemoteError.from_dict(message.get("error")))
+
+
+def _nobody(event: dict[str, Any]) -> None:
+    """Whoever wanted to know has gone."""

@@ -13,7 +13,7 @@ import platform
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from ..agent.channels import ChannelError, Priority
 from ..errors import FarkernelError
@@ -95,6 +95,8 @@ async def open_forward(
 class Forward:
     """One listening socket and its connections."""
 
+    do = "connect"
+
     def __init__(
         self, kernel: Kernel, wanted: dict[str, Any], tell: Callable[[dict[str, Any]], None]
     ) -> None:
@@ -121,6 +123,12 @@ class Forward:
         for connection in list(self.connections):
             connection.abort()
 
+    async def agent(self) -> FarAgent:
+        return await agent_of(self.kernel)
+
+    def connected(self, agent: FarAgent, channel: int) -> None:
+        """The channel's end says all."""
+
     def failed(self, error: FarkernelError) -> None:
         """A connection could not be made; whoever asked for the forward is told."""
         log.info("forward to %s of %s: %s", self.wanted, self.kernel.id, error)
@@ -128,11 +136,24 @@ class Forward:
         self._tell({"event": "forward", **about, "what": error.what, "advice": error.advice})
 
 
+class Way(Protocol):
+    """Where connections lead: a port of the far machine, or a command there (`bridges`)."""
+
+    do: str  # the agent's request
+    wanted: dict[str, Any]  # its arguments
+
+    @property
+    def connections(self) -> set[Connection]: ...
+    async def agent(self) -> FarAgent: ...
+    def connected(self, agent: FarAgent, channel: int) -> None: ...
+    def failed(self, error: FarkernelError) -> None: ...
+
+
 class Connection(asyncio.Protocol):
     """One connection: a local socket and a channel.  Each half ends by itself; a cut of either cuts the other."""
 
-    def __init__(self, forward: Forward) -> None:
-        self._forward = forward
+    def __init__(self, way: Way) -> None:
+        self._way = way
         self._agent: FarAgent | None = None
         self._channel = 0
         self._transport: asyncio.Transport | None = None
@@ -153,16 +174,17 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         transport.pause_reading()
         transport.set_write_buffer_limits(_BUFFERED)
-        self._forward.connections.add(self)
+        self._way.connections.add(self)
         self._task = asyncio.get_running_loop().create_task(self._connect(), name="forward")
 
     async def _connect(self) -> None:
         try:
-            self._agent = agent = await agent_of(self._forward.kernel)
+            self._agent = agent = await self._way.agent()
             self._channel = agent.open_channel(Priority.PORT, self._received, True, self._lost)
-            await agent.request("connect", channel=self._channel, **self._forward.wanted)
+            self._way.connected(agent, self._channel)
+            await agent.request(self._way.do, channel=self._channel, **self._way.wanted)
         except FarkernelError as error:
-            self._forward.failed(error)
+            self._way.failed(error)
             self._refused(error.as_dict()["kind"])
             self.abort()
             return
@@ -175,7 +197,7 @@ class Connection(asyncio.Protocol):
     def _refused(self, kind: str) -> None:
         """What becomes of the channel: the agent never opened it, or has closed its half."""
         if self._agent is not None and self._channel:
-            if kind in ("bad-request", "link"):
+            if kind in ("bad-request", "no-command", "link"):
                 self._agent.forget_channels([self._channel])
             else:
                 self._close_half()
@@ -211,7 +233,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._forward.connections.discard(self)
+        self._way.connections.discard(self)
         self._cut()  # unless it is still being opened: then `_connect` sees to it
 
     def _cut(self) -> None:

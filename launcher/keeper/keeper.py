@@ -19,7 +19,7 @@ from ...backends.archive import cache_directory, stored_archive
 from ..configuration import Configuration, KeeperSettings, Target
 from ..errors import FarkernelError
 from ..local_end.client_links import own_connection
-from . import elsewhere, forwards, journal, logins, probes, spares, visits
+from . import bridges, elsewhere, forwards, journal, logins, probes, spares, visits
 from .adopted import Adopted
 from .allocations import Allocations, HeldAllocation
 from .facts import Facts, KernelState
@@ -88,6 +88,7 @@ class Keeper:
             "reach": self._reach,
             **journal.handlers(self._kernel, self.directory),
             **forwards.handlers(self._kernel),
+            **bridges.handlers(self, self._configured, self.directory),
             **logins.handlers(self.user, self._configured, self._allocations.retry),
             **elsewhere.handlers(self, self._configured, self._targets, self._far_names, self._adopt),
             **visits.handlers(self, self._configured, self.user, self._kernel),

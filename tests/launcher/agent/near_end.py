@@ -18,7 +18,16 @@ from typing import Any
 import psutil
 
 from farkernel.backends.archive import build_archive, loader_text
-from farkernel.launcher.agent.link import Bye, ChannelClosed, Connected, Link, LinkState, Message, Role
+from farkernel.launcher.agent.link import (
+    Bye,
+    ChannelClosed,
+    Connected,
+    Link,
+    LinkState,
+    Message,
+    Role,
+    StreamData,
+)
 from farkernel.launcher.agent.zmtp import decode_message, encode_message
 from farkernel.launcher.errors import RemoteError
 
@@ -39,6 +48,7 @@ class NearEnd:
         self.link = Link(Role.KEEPER, secrets.token_hex(16), {"user": user, "host": "near"})
         self.events: list[dict[str, Any]] = []
         self.messages: dict[int, list[bytes]] = {}
+        self.streams: dict[int, list[bytes]] = {}
         self.closed: set[int] = set()
         self.resumed: list[bool] = []
         self.bye: str | None = None
@@ -162,6 +172,9 @@ class NearEnd:
                     self._control(json.loads(event.data))
                 else:
                     self.messages.setdefault(event.channel, []).append(bytes(event.data))
+            elif isinstance(event, StreamData):
+                self.link.consumed(event.channel, len(event.data))
+                self.streams.setdefault(event.channel, []).append(bytes(event.data))
             elif isinstance(event, ChannelClosed):
                 self.closed.add(event.channel)
             elif isinstance(event, Connected):
@@ -207,9 +220,9 @@ class NearEnd:
     def request(self, do: str, **arguments: Any) -> dict[str, Any]:
         return self.answer(self.ask(do, **arguments))
 
-    def open(self, priority: int) -> int:
+    def open(self, priority: int, stream: bool = False) -> int:
         self._channel += 1
-        self.link.open(self._channel, priority)
+        self.link.open(self._channel, priority, stream)
         return self._channel
 
     def states(self, kernel: str) -> list[str]:
