@@ -22,6 +22,11 @@ DISK_VERSION = 0x00020000  # 2.0: what MicroPython's littlefs reads since 1.12
 NO_SPACE = -28
 
 
+def begins_at(data: bytes, start: int) -> bool:
+    """Whether a file system does: the name is in its first block (littlefs: SPEC.md, superblock)."""
+    return data[start + 8 : start + 16] == b"littlefs"
+
+
 @dataclass(frozen=True)
 class Geometry:
     """As MicroPython mounts it: the cache limits what may stand inside a directory's block instead of its own."""
