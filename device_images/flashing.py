@@ -146,7 +146,10 @@ def _run(
                 progress(Step("writing", percent))
             elif line.startswith("Verifying"):
                 progress(Step("comparing what was written"))
-        status = process.wait(SILENCE)
+        try:
+            status = process.wait(SILENCE)
+        except subprocess.TimeoutExpired:
+            raise BoardVanished(job.port, output.percent) from None
     if status:
         raise output.failure(status, group_of(port), holder_of(port))
 

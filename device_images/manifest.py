@@ -16,7 +16,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..launcher.text import one_line
-from .errors import BadFirmware, ImageError, UnreadableFile
+from .errors import BadFirmware, ImageError
+from .firmware import read
 
 OURS = Path(__file__).with_name("firmwares.toml")
 MANIFEST_LIMIT = 1 << 20
@@ -113,14 +114,11 @@ def _quoted(value: str) -> str:
 
 
 def _load(path: Path) -> list[KnownFirmware]:
+    text = read(path)
+    if len(text) > MANIFEST_LIMIT:
+        raise BadManifest(str(path), "it has more than 1 MiB")
     try:
-        with path.open("rb") as file:
-            text = file.read(MANIFEST_LIMIT + 1)
-        if len(text) > MANIFEST_LIMIT:
-            raise BadManifest(str(path), "it has more than 1 MiB")
         content = tomllib.loads(text.decode())
-    except OSError as error:
-        raise UnreadableFile(str(path), error.strerror or str(error)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadManifest(str(path), str(error)) from error
     entries = content.get("firmware")
