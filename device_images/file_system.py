@@ -164,7 +164,11 @@ def _fill(
 
 
 def _mounted(flash: _Flash, blocks: int, geometry: Geometry, make_new: bool = False) -> LittleFS:
-    mounted: LittleFS = _littlefs().LittleFS(context=flash, mount=False, **geometry.options(blocks))
+    options = geometry.options(blocks)
+    if not make_new:
+        # Newer littlefs in a board raises the version to 2.1 when it writes; that is read too.
+        del options["disk_version"]
+    mounted: LittleFS = _littlefs().LittleFS(context=flash, mount=False, **options)
     if make_new:
         mounted.format()
     mounted.mount()
