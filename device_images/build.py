@@ -13,7 +13,7 @@ from .esp8266 import firmware as esp8266
 from .esp_image import BOOTLOADER_OFFSETS, MIB, size_name, with_flash_size
 from .file_system import FileSystem, Geometry
 from .folder import FolderContent, read_folder
-from .manifest import KnownFirmware, NotWhatItSays, Standing
+from .manifest import KnownFirmware
 from .region import BLOCK, Region
 
 FOLDER_LIMIT = 32 << 20  # more than any board's flash
@@ -52,9 +52,7 @@ class Image:
 def build(request: Request) -> Image:
     """Raises ImageError."""
     data = firmware.read(request.firmware)
-    verdict = manifest.check(request.firmware, data, manifest.load(request.manifests))
-    if verdict.standing in (Standing.WRONG_SIZE, Standing.WRONG_HASH):
-        raise NotWhatItSays(str(request.firmware), verdict)
+    verdict = manifest.refuse_bad_copy(request.firmware, data, manifest.load(request.manifests))
     facts = firmware.identify(data)
     if facts.board != request.board:
         raise BadFirmware(

@@ -122,6 +122,8 @@ def _plan(data: bytes) -> _Plan:
     if image is not None and image.chip == "esp8266":
         try:
             bare = len(data) == esp8266.parse(data).size
+        except esp8266.DamagedFirmware:
+            raise
         except BadFirmware:
             bare = True  # a program that is not MicroPython
         # An image counts on the size that its header names; a firmware alone takes what there is.

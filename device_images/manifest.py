@@ -94,6 +94,14 @@ def check(path: str | Path, data: bytes, known: Iterable[KnownFirmware]) -> Verd
     return Verdict(Standing.UNKNOWN, None, len(data), digest)
 
 
+def refuse_bad_copy(path: str | Path, data: bytes, known: Iterable[KnownFirmware]) -> Verdict:
+    """What `check` says, unless it is a bad copy: then NotWhatItSays."""
+    verdict = check(path, data, known)
+    if verdict.standing in (Standing.WRONG_SIZE, Standing.WRONG_HASH):
+        raise NotWhatItSays(str(path), verdict)
+    return verdict
+
+
 def entry(firmware: KnownFirmware) -> str:
     """As it stands in a manifest."""
     lines = ["[[firmware]]"]

@@ -237,7 +237,9 @@ def test_what_is_no_port(port: str, error: type[FarkernelError]) -> None:
         written(port, FIRMWARE)
 
 
-@pytest.mark.parametrize("data", [b"", b"#!/bin/sh", b"\xff" * 5000, b"UF2\n" + bytes(508), FIRMWARE[:100]])
+@pytest.mark.parametrize(
+    "data", [b"", b"#!/bin/sh", b"\xff" * 5000, b"UF2\n" + bytes(508), FIRMWARE[:100], FIRMWARE[:-1]]
+)
 def test_what_is_no_firmware(data: bytes) -> None:
     with pytest.raises(BadFirmware):
         written("/dev/null", data)
