@@ -10,10 +10,10 @@ from . import esp32, file_system, firmware, manifest, microbit, rp2040
 from .bytecode import OLDEST, Compiler, Version, compile_files
 from .errors import BadFirmware, UnfitFile
 from .esp8266 import firmware as esp8266
-from .esp_image import MIB, size_name, with_flash_size
+from .esp_image import BOOTLOADER_OFFSETS, MIB, size_name, with_flash_size
 from .file_system import FileSystem, Geometry
 from .folder import FolderContent, read_folder
-from .manifest import KnownFirmware, NotWhatItSays, Standing
+from .manifest import KnownFirmware
 from .region import BLOCK, Region
 
 FOLDER_LIMIT = 32 << 20  # more than any board's flash
@@ -52,9 +52,7 @@ class Image:
 def build(request: Request) -> Image:
     """Raises ImageError."""
     data = firmware.read(request.firmware)
-    verdict = manifest.check(request.firmware, data, manifest.load(request.manifests))
-    if verdict.standing in (Standing.WRONG_SIZE, Standing.WRONG_HASH):
-        raise NotWhatItSays(str(request.firmware), verdict)
+    verdict = manifest.refuse_bad_copy(request.firmware, data, manifest.load(request.manifests))
     facts = firmware.identify(data)
     if facts.board != request.board:
         raise BadFirmware(
@@ -130,7 +128,12 @@ def _build_esp32(work: _Work) -> Image:
     found = esp32.parse(work.data)
     flash_size = work.request.flash_size or found.bootloader.flash_size or DEFAULT_FLASH
     region = work.request.region or found.region(flash_size)
-    return _with_file_system(work, work.data, found.offset, region, flash_size)
+    data = work.data
+    if found.fills_flash:
+        # Its files end where the flash ends, so flashing must know for which flash that is: the header says it.
+        begin = BOOTLOADER_OFFSETS.get(found.bootloader.chip, 0) - found.offset
+        data = data[:begin] + with_flash_size(data[begin:], found.bootloader.chip, flash_size)
+    return _with_file_system(work, data, found.offset, region, flash_size)
 
 
 def _with_file_system(work: _Work, data: bytes, offset: int, region: Region, flash_size: int) -> Image:
@@ -143,7 +146,7 @@ def _with_file_system(work: _Work, data: bytes, offset: int, region: Region, fla
             f"the files' place ends at {region.end} bytes, and the flash has {size_name(flash_size)}",
             "Correct --flash-size or --region",
         )
-    if len(image.rstrip(b"\xff")) > region.start:
+    if len(image.rstrip(b"\xff")) > region.start and not file_system.begins_at(image, region.start):
         raise BadFirmware(
             f"the firmware has {len(image)} bytes and would lie over the files, which begin at {region.start}",
             "Correct --region, or take a smaller firmware",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import esp_image, partition_table
+from . import esp_image, file_system, partition_table
 from .errors import BadFirmware
 from .esp8266.firmware import NoRoom, version_in
 from .esp_image import BOOTLOADER_OFFSETS, EspImage, size_name
@@ -25,30 +25,52 @@ class Esp32Firmware:
 
     def region(self, flash_size: int) -> Region:
         """Of the partition that MicroPython's flashbdev.py looks for; raises BadFirmware."""
-        found = {
-            partition.label: partition
-            for partition in self.partitions
-            if partition.kind == partition_table.DATA
-        }
+        found = self._data_partitions()
         if "vfs" not in found and "ffat" in found:
             raise BadFirmware(
                 "this firmware keeps its files in a FAT file system (partition 'ffat')",
                 "Take MicroPython's firmware without TinyUF2",
             )
-        if "vfs" not in found:
+        if "vfs" in found:
+            region = found["vfs"].region
+        elif self.fills_flash:
+            end = max(partition.region.end for partition in self.partitions)
+            region = Region(end, max(flash_size - end, 0))
+        else:
             raise BadFirmware(
-                "this firmware's partition table names no place for files: the board makes one when it starts",
-                "Say where it is: start the firmware once, ask `vfs` of esp32.Partition, and use --region START:SIZE",
+                "this firmware's partition table names no place for files",
+                "Take MicroPython 1.26 or newer, or say where its files are with --region START:SIZE",
             )
-        region = found["vfs"].region
         if region.end > flash_size:
             raise NoRoom(
                 f"this firmware has its files up to {size_name(region.end)}, "
                 f"and the flash has only {size_name(flash_size)}"
             )
         if region.start % BLOCK or region.size % BLOCK or region.blocks < 2:
-            raise BadFirmware("the partition 'vfs' is not made of whole blocks", "Take another firmware")
+            raise NoRoom("there is no room of whole blocks for files in this firmware's partition table")
         return region
+
+    @property
+    def fills_flash(self) -> bool:
+        """It makes its `vfs` itself when it starts, from the table's last partition to the end of the flash.
+
+        Since 1.26 (main.c: boardctrl_startup; micropython#17337); it asks the flash chip for the size, not the header.
+        """
+        modern = self.version is None or self.version >= (1, 26, 0)
+        return modern and not {"vfs", "ffat"} & self._data_partitions().keys()
+
+    def has_files(self, data: bytes) -> bool:
+        """Whether the image brings a file system that must end where the flash ends."""
+        if not self.fills_flash:
+            return False
+        return file_system.begins_at(data, max(part.region.end for part in self.partitions) - self.offset)
+
+    def _data_partitions(self) -> dict[str, Partition]:
+        return {
+            partition.label: partition
+            for partition in self.partitions
+            if partition.kind == partition_table.DATA
+        }
 
 
 def parse(data: bytes) -> Esp32Firmware:

@@ -91,7 +91,7 @@ def parse(data: bytes) -> EspImage:
 
 
 def with_flash_size(data: bytes, chip: str, flash_size: int) -> bytes:
-    """The same image with another size in its header: the boot loader believes the header, not the flash chip."""
+    """The same image with another size in its header: an ESP8266 believes the header, not the flash chip."""
     codes = ESP8266_FLASH_SIZES if chip == "esp8266" else ESP32_FLASH_SIZES
     code = next((code for code, size in codes.items() if size == flash_size), None)
     if code is None:
@@ -99,7 +99,11 @@ def with_flash_size(data: bytes, chip: str, flash_size: int) -> bytes:
             f"{chip} knows no flash of {flash_size} bytes",
             f"Possible are: {', '.join(size_name(size) for size in sorted(set(codes.values())))}",
         )
-    return data[:3] + bytes([code << 4 | data[3] & 0x0F]) + data[4:]
+    changed = data[:3] + bytes([code << 4 | data[3] & 0x0F]) + data[4:]
+    if chip == "esp8266" or not data[23]:
+        return changed
+    end = parse(data).end - 32  # the boot loader's own hash is made anew, as esptool does
+    return changed[:end] + hashlib.sha256(changed[:end]).digest() + changed[end + 32 :]
 
 
 def size_name(size: int) -> str:

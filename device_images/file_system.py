@@ -22,6 +22,11 @@ DISK_VERSION = 0x00020000  # 2.0: what MicroPython's littlefs reads since 1.12
 NO_SPACE = -28
 
 
+def begins_at(data: bytes, start: int) -> bool:
+    """Whether a file system does: the name is in its first block (littlefs: SPEC.md, superblock)."""
+    return data[start + 8 : start + 16] == b"littlefs"
+
+
 @dataclass(frozen=True)
 class Geometry:
     """As MicroPython mounts it: the cache limits what may stand inside a directory's block instead of its own."""
@@ -159,7 +164,11 @@ def _fill(
 
 
 def _mounted(flash: _Flash, blocks: int, geometry: Geometry, make_new: bool = False) -> LittleFS:
-    mounted: LittleFS = _littlefs().LittleFS(context=flash, mount=False, **geometry.options(blocks))
+    options = geometry.options(blocks)
+    if not make_new:
+        # Newer littlefs in a board raises the version to 2.1 when it writes; that is read too.
+        del options["disk_version"]
+    mounted: LittleFS = _littlefs().LittleFS(context=flash, mount=False, **options)
     if make_new:
         mounted.format()
     mounted.mount()

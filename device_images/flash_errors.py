@@ -59,8 +59,8 @@ class UnknownChip(FlashError):
         )
 
 
-class FlashTooSmall(FlashError):
-    kind = "flash-too-small"
+class WrongFlashSize(FlashError):
+    kind = "flash-size"
 
     def __init__(self, port: str, found: int, wanted: int) -> None:
         super().__init__(

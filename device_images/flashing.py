@@ -23,7 +23,7 @@ from .errors import BadFirmware, ToolMissing
 from .esp8266 import firmware as esp8266
 from .esp_image import parse as parse_esp_image
 from .esptool_output import EsptoolOutput
-from .flash_errors import BoardVanished, FlashError, FlashTooSmall, WrongChip
+from .flash_errors import BoardVanished, FlashError, WrongChip, WrongFlashSize
 from .serial_device import checked, group_of, holder_of
 
 BAUD = 460800
@@ -66,6 +66,7 @@ class _Plan:
     offset: int
     flash_size: int | None  # that the image counts on; None: any
     size_option: str
+    exactly: bool = False  # also a larger flash would be wrong
 
 
 def flash(job: FlashJob, progress: Progress) -> Flashed:
@@ -92,7 +93,9 @@ def flash(job: FlashJob, progress: Progress) -> Flashed:
             raise WrongChip(job.port, found.chip or "of an unknown kind", plan.chip)
         needed = max(plan.flash_size or 0, plan.offset + len(job.data))
         if found.flash_size is not None and found.flash_size < needed:
-            raise FlashTooSmall(job.port, found.flash_size, needed)
+            raise WrongFlashSize(job.port, found.flash_size, needed)
+        if found.flash_size is not None and plan.exactly and found.flash_size != plan.flash_size:
+            raise WrongFlashSize(job.port, found.flash_size, needed)
         progress(Step(f"writing to {found.chip}, {found.mac}", 0))
         file = Path(place, "image.bin")
         file.write_bytes(job.data)
@@ -119,12 +122,16 @@ def _plan(data: bytes) -> _Plan:
     if image is not None and image.chip == "esp8266":
         try:
             bare = len(data) == esp8266.parse(data).size
+        except esp8266.DamagedFirmware:
+            raise
         except BadFirmware:
             bare = True  # a program that is not MicroPython
         # An image counts on the size that its header names; a firmware alone takes what there is.
         return _Plan("esp8266", 0, None if bare else image.flash_size, "detect" if bare else "keep")
     found = esp32.parse(data)
-    return _Plan(found.bootloader.chip, found.offset, None, "keep")
+    exactly = found.has_files(data)
+    size = found.bootloader.flash_size if exactly else None
+    return _Plan(found.bootloader.chip, found.offset, size, "keep", exactly)
 
 
 def _run(
@@ -141,7 +148,10 @@ def _run(
                 progress(Step("writing", percent))
             elif line.startswith("Verifying"):
                 progress(Step("comparing what was written"))
-        status = process.wait(SILENCE)
+        try:
+            status = process.wait(SILENCE)
+        except subprocess.TimeoutExpired:
+            raise BoardVanished(job.port, output.percent) from None
     if status:
         raise output.failure(status, group_of(port), holder_of(port))
 

@@ -16,7 +16,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..launcher.text import one_line
-from .errors import BadFirmware, ImageError, UnreadableFile
+from .errors import BadFirmware, ImageError
+from .firmware import read
 
 OURS = Path(__file__).with_name("firmwares.toml")
 MANIFEST_LIMIT = 1 << 20
@@ -93,6 +94,14 @@ def check(path: str | Path, data: bytes, known: Iterable[KnownFirmware]) -> Verd
     return Verdict(Standing.UNKNOWN, None, len(data), digest)
 
 
+def refuse_bad_copy(path: str | Path, data: bytes, known: Iterable[KnownFirmware]) -> Verdict:
+    """What `check` says, unless it is a bad copy: then NotWhatItSays."""
+    verdict = check(path, data, known)
+    if verdict.standing in (Standing.WRONG_SIZE, Standing.WRONG_HASH):
+        raise NotWhatItSays(str(path), verdict)
+    return verdict
+
+
 def entry(firmware: KnownFirmware) -> str:
     """As it stands in a manifest."""
     lines = ["[[firmware]]"]
@@ -113,14 +122,11 @@ def _quoted(value: str) -> str:
 
 
 def _load(path: Path) -> list[KnownFirmware]:
+    text = read(path)
+    if len(text) > MANIFEST_LIMIT:
+        raise BadManifest(str(path), "it has more than 1 MiB")
     try:
-        with path.open("rb") as file:
-            text = file.read(MANIFEST_LIMIT + 1)
-        if len(text) > MANIFEST_LIMIT:
-            raise BadManifest(str(path), "it has more than 1 MiB")
         content = tomllib.loads(text.decode())
-    except OSError as error:
-        raise UnreadableFile(str(path), error.strerror or str(error)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadManifest(str(path), str(error)) from error
     entries = content.get("firmware")

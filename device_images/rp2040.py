@@ -1,7 +1,7 @@
 """What a firmware of MicroPython's rp2 port says about itself; sans-I/O.
 
-It has "binary info", as picotool reads it (pico-sdk: binary_info/structure.h): two marks within the first 512 bytes of
-flash, between them the ends of a list of entries; MicroPython names its version there, and the place of its files.
+It has "binary info", as picotool reads it (pico-sdk: binary_info/structure.h): two marks near the beginning of flash,
+between them the ends of a list of entries; MicroPython names its version there, and the place of its files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from .uf2 import PAYLOAD, Uf2
 FLASH = 0x10000000  # XIP_BASE: where the flash is in the chip's memory
 FLASH_END = FLASH + (16 << 20)
 _MARK, _MARK_END = 0x7188EBF2, 0xE71AA390
+_MARKS_END = FLASH + 4096  # behind the second boot stage on RP2040, behind the vectors on RP2350
 _ID_AND_STRING, _BLOCK_DEVICE = 6, 7
+_WRITABLE = 0x0002  # ROMFS is a block device too, and only read
 _PROGRAM_VERSION = 0x11A9BC3A
 _ENTRIES_LIMIT = 1000
 
@@ -66,7 +68,7 @@ def parse(data: bytes) -> Rp2Firmware:
     for address, kind in memory.entries():
         if kind == _ID_AND_STRING and memory.word(address + 4) == _PROGRAM_VERSION:
             version = _version(memory.text(memory.word(address + 8)))
-        elif kind == _BLOCK_DEVICE and storage is None:
+        elif kind == _BLOCK_DEVICE and storage is None and (memory.word(address + 20) or 0) & _WRITABLE:
             storage = _storage(memory.word(address + 8), memory.word(address + 12))
     return Rp2Firmware(file, version, storage)
 
@@ -112,7 +114,7 @@ class _Memory:
 
     def entries(self) -> Iterator[tuple[int, int]]:
         """(address, kind) of each; nothing, if there is no binary info."""
-        for place in range(FLASH, FLASH + 512, 4):
+        for place in range(FLASH, _MARKS_END, 4):
             if self.word(place) == _MARK and self.word(place + 16) == _MARK_END:
                 first, end = self.word(place + 4) or 0, self.word(place + 8) or 0
                 for pointer in range(first, min(end, first + 4 * _ENTRIES_LIMIT), 4):

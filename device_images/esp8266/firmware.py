@@ -108,7 +108,8 @@ def parse(data: bytes) -> Esp8266Firmware:
         len(data) < size + 16
         or hashlib.md5(data[4:size], usedforsecurity=False).digest() != data[size : size + 16]
     ):
-        raise DamagedFirmware
+        # Another program has anything in that word.
+        raise DamagedFirmware if b"MicroPython" in data else _no_micropython()
     return Esp8266Firmware(image, size + 16, version_in(data[:size]), _variant(data[:size]))
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from ...device_images import drive, firmware, flashing
+from ...device_images import drive, firmware, flashing, manifest
 from ...device_images.flashing import FlashJob, Step
 from .. import configuration
 from ..address import parse_address
@@ -58,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 300 <= arguments.baud <= 4_000_000:
         raise BadBaud(arguments.baud)
     data = firmware.read(arguments.file)
+    manifest.refuse_bad_copy(arguments.file, data, manifest.load())
     port = port_of(arguments.where)
     if Path(port).is_dir():
         return _copy(Path(port), data, arguments)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ...device_images import build, firmware, manifest
 from ...device_images.build import Image, Request
 from ...device_images.errors import ImageError
-from ...device_images.manifest import KnownFirmware, NotWhatItSays, Standing
+from ...device_images.manifest import KnownFirmware
 from ...device_images.region import Region
 from ..errors import FarkernelError
 from ..text import clean
@@ -274,9 +274,7 @@ def _configure_check(parser: argparse.ArgumentParser) -> None:
 
 def run_check(arguments: argparse.Namespace) -> int:
     data = firmware.read(arguments.file)
-    verdict = manifest.check(arguments.file, data, manifest.load(arguments.manifest))
-    if verdict.standing in (Standing.WRONG_SIZE, Standing.WRONG_HASH):
-        raise NotWhatItSays(str(arguments.file), verdict)
+    verdict = manifest.refuse_bad_copy(arguments.file, data, manifest.load(arguments.manifest))
     facts = firmware.identify(data)
     version = _version(facts.version, verdict.firmware)
     if arguments.entry:

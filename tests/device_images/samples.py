@@ -61,23 +61,33 @@ def partition_table(*entries: bytes) -> bytes:
     return (table + b"\xeb\xeb" + b"\xff" * 14 + md5(table)).ljust(0xC00, b"\xff")
 
 
-def esp32_firmware(chip: int = 0, offset: int = 0x1000, *entries: bytes) -> bytes:
+def esp32_firmware(
+    chip: int = 0, offset: int = 0x1000, *entries: bytes, version: bytes = b"v1.25.0"
+) -> bytes:
     """As MicroPython gives it out: from the boot loader on, the application at 0x10000."""
     table = partition_table(*(entries or (NVS, FACTORY, VFS)))
     start = esp32_bootloader(chip).ljust(0x8000 - offset, b"\xff") + table
-    application = b"MicroPython v1.25.0 on 2025-04-15; Generic ESP32 module with ESP32\0"
+    application = b"MicroPython " + version + b" on 2025-04-15; Generic ESP32 module with ESP32\0"
     return start.ljust(0x10000 - offset, b"\xff") + application + noise(5000)
 
 
 def rp2_firmware(
     version: str = "v1.25.0", start: int = 0x100A0000, size: int = 1408 * 1024, family: int = 0xE48BFF56
 ) -> bytes:
-    """A UF2 file with binary info: a header behind the second boot stage, a list, two entries, a text."""
+    """A UF2 file with binary info behind the second boot stage: a list, three entries (one is ROMFS), a text."""
     flash = bytearray(noise(0x2000))
     base = 0x10000000
-    list_at, version_at, device_at, text_at, name_at = 0x1000, 0x1100, 0x1200, 0x1300, 0x1380
-    struct.pack_into("<5I", flash, 0x110, 0x7188EBF2, base + list_at, base + list_at + 8, 0, 0xE71AA390)
-    struct.pack_into("<2I", flash, list_at, base + version_at, base + device_at)
+    list_at, version_at, romfs_at, device_at, text_at, name_at = (
+        0x1000,
+        0x1100,
+        0x1180,
+        0x1200,
+        0x1300,
+        0x1380,
+    )
+    struct.pack_into("<5I", flash, 0x110, 0x7188EBF2, base + list_at, base + list_at + 12, 0, 0xE71AA390)
+    struct.pack_into("<3I", flash, list_at, base + version_at, base + romfs_at, base + device_at)
+    struct.pack_into("<HHIIIIH", flash, romfs_at, 7, 0x504D, base + name_at, 0x10060000, 0x40000, 0, 1)
     struct.pack_into("<HHII", flash, version_at, 6, 0x5052, 0x11A9BC3A, base + text_at)
     struct.pack_into("<HHIIIIH", flash, device_at, 7, 0x504D, base + name_at, start, size, 0, 0x1F)
     flash[text_at : text_at + len(version) + 1] = version.encode() + b"\0"

@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from farkernel.device_images import build, manifest, uf2
+from farkernel.device_images import build, esp32, manifest, uf2
 from farkernel.device_images.build import Image, Request
 from farkernel.device_images.errors import BadFirmware, DoesNotFit, SourceError, UnfitFile
 from farkernel.device_images.esp8266 import firmware as esp8266
 from farkernel.device_images.file_system import Geometry, read_files
 from farkernel.device_images.manifest import NotWhatItSays
 from farkernel.device_images.region import Region
-from tests.device_images.samples import BANNER_1M, esp32_firmware, esp8266_firmware, noise, rp2_firmware
+from tests.device_images.samples import (
+    BANNER_1M,
+    FACTORY,
+    NVS,
+    esp32_firmware,
+    esp8266_firmware,
+    noise,
+    rp2_firmware,
+)
 
 MIB = 1 << 20
 
@@ -105,6 +113,19 @@ def test_esp32(folder: Path, chip: int, offset: int) -> None:
     assert image.data[:offset] == b"\xff" * offset
     assert image.data[offset : offset + len(firmware)] == firmware
     assert sorted(files_in(image)) == ["lib/sensor.mpy", "main.py"]
+
+
+def test_esp32_that_fills_its_flash(folder: Path) -> None:
+    """The header says for which flash it is, with a hash that is right again."""
+    firmware = esp32_firmware(0, 0x1000, NVS, FACTORY, version=b"v1.27.0")
+    image = built(folder, "esp32", firmware, flash_size=8 * MIB)
+    assert image.region == Region(0x200000, 0x600000)
+    found = esp32.parse(image.data)
+    assert found.bootloader.flash_size == 8 * MIB
+    assert found.has_files(image.data)
+    assert sorted(files_in(image)) == ["lib/sensor.mpy", "main.py"]
+    again = built(folder, "esp32", image.data, flash_size=4 * MIB)
+    assert again.region == Region(0x200000, 0x200000)
 
 
 def test_rp2040(folder: Path) -> None:

@@ -99,12 +99,23 @@ def test_an_image_of_the_whole_flash(chip: int) -> None:
     [
         ((NVS, FACTORY), 4 * MIB, "names no place for files"),
         ((NVS, FACTORY, partition(1, 0x81, 0x200000, 0x200000, "ffat")), 4 * MIB, "FAT file system"),
-        ((NVS, FACTORY, partition(1, 0x81, 0x200000, 0x1800, "vfs")), 4 * MIB, "not made of whole blocks"),
+        ((NVS, FACTORY, partition(1, 0x81, 0x200000, 0x1800, "vfs")), 4 * MIB, "no room of whole blocks"),
     ],
 )
 def test_no_place_for_files(entries: tuple[bytes, ...], flash: int, what: str) -> None:
     with pytest.raises(BadFirmware, match=what):
         esp32.parse(esp32_firmware(0, 0x1000, *entries)).region(flash)
+
+
+@pytest.mark.parametrize(("flash", "size"), [(4 * MIB, 0x200000), (16 * MIB, 0xE00000)])
+def test_from_1_26_on_files_fill_the_flash(flash: int, size: int) -> None:
+    data = esp32_firmware(0, 0x1000, NVS, FACTORY, version=b"v1.26.1")
+    found = esp32.parse(data)
+    assert found.fills_flash
+    assert found.region(flash) == Region(0x200000, size)
+    assert not found.has_files(data)
+    with pytest.raises(NoRoom, match="no room of whole blocks"):
+        found.region(2 * MIB)
 
 
 def test_a_small_flash() -> None:

@@ -9,26 +9,28 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from farkernel.device_images import flashing
+from farkernel.device_images import build, flashing
+from farkernel.device_images.build import Request
 from farkernel.device_images.errors import BadFirmware, ToolMissing
 from farkernel.device_images.flash_errors import (
     BadPort,
     BoardVanished,
     EsptoolFailed,
-    FlashTooSmall,
     NotInBootMode,
     UnknownChip,
     VerifyFailed,
     WriteFailed,
     WrongChip,
+    WrongFlashSize,
 )
 from farkernel.device_images.flashing import Flashed, FlashJob, Step
 from farkernel.launcher.board.errors import BoardBusy, BoardGone
 from farkernel.launcher.errors import FarkernelError
-from tests.device_images.samples import esp32_firmware, esp8266_firmware, noise
+from tests.device_images.samples import FACTORY, NVS, esp32_firmware, esp8266_firmware, noise
 from tests.sites.esp8266_rom import ESP32_MAGIC, Esp8266Rom, Faults, on_pty, on_rfc2217
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
@@ -139,10 +141,19 @@ def test_a_board_that_goes_away_in_the_middle() -> None:
 def test_a_flash_that_is_too_small() -> None:
     rom = Esp8266Rom(flash_size=1 << 20)
     found = failure(rom, IMAGE)
-    assert isinstance(found, FlashTooSmall)
+    assert isinstance(found, WrongFlashSize)
     assert "has 1M of flash, and the file is for 4M" in found.what
     assert "--flash-size 1M" in found.advice
     assert rom.blocks == 0
+
+
+def test_an_esp32_that_fills_its_flash_must_have_the_size_of_its_image(tmp_path: Path) -> None:
+    (tmp_path / "lesson").mkdir()
+    (tmp_path / "fw.bin").write_bytes(esp32_firmware(0, 0x1000, NVS, FACTORY, version=b"v1.26.0"))
+    image = build.build(Request("esp32", tmp_path / "fw.bin", tmp_path / "lesson", flash_size=8 << 20))
+    assert flashing._plan(image.data) == flashing._Plan("esp32", 0, 8 << 20, "keep", exactly=True)
+    bare = (tmp_path / "fw.bin").read_bytes()
+    assert flashing._plan(bare) == flashing._Plan("esp32", 0x1000, None, "keep", exactly=False)
 
 
 @contextmanager
@@ -226,7 +237,9 @@ def test_what_is_no_port(port: str, error: type[FarkernelError]) -> None:
         written(port, FIRMWARE)
 
 
-@pytest.mark.parametrize("data", [b"", b"#!/bin/sh", b"\xff" * 5000, b"UF2\n" + bytes(508), FIRMWARE[:100]])
+@pytest.mark.parametrize(
+    "data", [b"", b"#!/bin/sh", b"\xff" * 5000, b"UF2\n" + bytes(508), FIRMWARE[:100], FIRMWARE[:-1]]
+)
 def test_what_is_no_firmware(data: bytes) -> None:
     with pytest.raises(BadFirmware):
         written("/dev/null", data)

@@ -98,6 +98,12 @@ def test_damage_is_named() -> None:
         firmware.parse(GOOD[:-1] + bytes([GOOD[-1] ^ 1]))
 
 
+def test_another_program_with_any_number_there() -> None:
+    other = esp8266_image().ljust(0x8FFC, b"\xff") + (0xA000).to_bytes(4, "little") + bytes(0x2000)
+    with pytest.raises(BadFirmware, match="not MicroPython's"):
+        firmware.parse(other)
+
+
 def test_another_program() -> None:
     with pytest.raises(BadFirmware, match="not MicroPython's"):
         firmware.parse(esp8266_image().ljust(0x20000, b"\xff"))

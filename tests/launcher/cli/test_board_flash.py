@@ -116,6 +116,17 @@ def test_wrong_files_and_speeds(file: str, capsys: Captured, arguments: list[str
     assert words in capsys.readouterr().err
 
 
+def test_a_bad_copy_of_a_known_firmware(tmp_path: Path, capsys: Captured) -> None:
+    place = tmp_path / "firmware-microbit-micropython"
+    place.mkdir()
+    (place / "firmware.hex").write_text(":00000001FF\n")
+    assert main(["board", "flash", str(tmp_path), str(place / "firmware.hex")]) == 1
+    assert (
+        "has 12 bytes, and MicroPython for the micro:bit, Debian 12 1.0.1 has 670788"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_drive(tmp_path: Path, capsys: Captured) -> None:
     drive = tmp_path / "RPI-RP2"
     drive.mkdir()
