@@ -1,7 +1,8 @@
 """``python3 probe.zip REQUEST``: looks at this machine, and writes one JSON document (docs/resources.md).
 
 REQUEST is a JSON object: ``wanted`` (names of parts, or null: all), ``patience`` (seconds for each part), ``nvml``
-(the path of the archive with pynvml.py, or null), ``python`` (the kernel's, or null), ``root``.
+(the path of the archive with pynvml.py, or null), ``python`` (the kernel's, or null), ``choose`` (see choice.py),
+``root``.
 """
 
 import importlib
@@ -14,6 +15,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List
 
 from . import (
+    choice,
     cuda,
     disks,
     graphics,
@@ -55,6 +57,8 @@ def document(request: Found) -> Found:
     if "cpu" in found:
         time.sleep(max(began + _APART - time.monotonic(), 0.0))
         found["cpu"]["use"] = processors.use(before, processors.times_now(root))
+    if request.get("choose"):
+        found["choice"] = choice.choose(found.get("gpus", []), request["choose"])
     found.update(version=VERSION, time=time.time(), took=round(time.monotonic() - began, 3))
     return found
 
