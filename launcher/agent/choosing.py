@@ -56,7 +56,7 @@ class Choosing(object):
         choose = {"count": wanted.count, "memory": wanted.memory, "visible": visible, "former": former}
         asked = {"programs": request.get("programs"), "wanted": ["nvidia", "graphics"], "choose": choose}
         leases = Leases()
-        about = {"kernel": name, "pid": os.getpid()}
+        about = {"kernel": name}
 
         def looked(outcome: Union[Answer, Problem]) -> None:
             if self._waiting.get(name) is not waiting:

@@ -13,7 +13,7 @@ import re
 import stat
 import tempfile
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from .places import flock
 from .problems import Problem
@@ -65,7 +65,7 @@ class Leases(object):
         return descriptor
 
     def take(self, device: str, about: Dict[str, Any]) -> Optional[int]:
-        """The descriptor that must stay open, or None: somebody has it.  ``about`` is for others to read.
+        """The descriptor that must stay open, or None: somebody has it.  Others can read ``about``.
 
         Raises `NoLeases`.
         """
@@ -85,26 +85,50 @@ class Leases(object):
             raise NoLeases(self.directory, "cannot be used (%s)" % error.strerror) from None
 
     def holder(self, device: str) -> Dict[str, Any]:
-        """What the newest holder of a device that is leased said: ``user``, ``mine``, and what `take` was given."""
-        newest: Optional[os.stat_result] = None
-        found: Dict[str, Any] = {}
+        """Of a device that is leased: ``user``, ``mine``, and what `take` was given; as far as it is known."""
+        pid = self._locker(device)
+        said = self._said(device)
+        for uid, about in said:
+            if pid is None or about.get("pid") == pid:
+                return dict(about, user=_user(uid), mine=uid == os.geteuid())
+        try:
+            uid = os.stat("/proc/%s" % pid).st_uid
+        except OSError:
+            return {}
+        return {"user": _user(uid), "mine": uid == os.geteuid()}  # it has had no time to say more
+
+    def _locker(self, device: str) -> Optional[int]:
+        """The process that took the lock, by proc_locks(5); None: not to be seen from here."""
+        try:
+            there = os.stat(self._path(device))
+            with open("/proc/locks") as stream:
+                lines = stream.read().splitlines()
+        except OSError:
+            return None
+        file = "%02x:%02x:%d" % (os.major(there.st_dev), os.minor(there.st_dev), there.st_ino)
+        for line in lines:
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[3:6:2] == ["WRITE", file]:
+                return int(words[4]) if words[4].isdigit() and int(words[4]) else None
+        return None
+
+    def _said(self, device: str) -> List[Tuple[int, Dict[str, Any]]]:
+        """What each user said about their last lease of it, newest first."""
+        found: List[Tuple[float, int, Dict[str, Any]]] = []
         for name in os.listdir(self.directory):
             if not name.startswith(device + ".") or not name[len(device) + 1 :].isdigit():
                 continue
+            path = os.path.join(self.directory, name)
             try:
-                descriptor = os.open(
-                    os.path.join(self.directory, name),
-                    os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK,
-                )
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError:
                 continue
             with os.fdopen(descriptor, "rb") as stream:
                 seen = os.fstat(descriptor)
                 # Only what belongs to the user that its name says.
-                is_theirs = stat.S_ISREG(seen.st_mode) and str(seen.st_uid) == name[len(device) + 1 :]
-                if is_theirs and (newest is None or seen.st_mtime > newest.st_mtime):
-                    newest, found = seen, _object(stream.read(_LARGEST))
-        return dict(found, user=_user(newest.st_uid), mine=newest.st_uid == os.geteuid()) if newest else {}
+                if stat.S_ISREG(seen.st_mode) and str(seen.st_uid) == name[len(device) + 1 :]:
+                    found.append((seen.st_mtime, seen.st_uid, _object(stream.read(_LARGEST))))
+        return [(uid, about) for _, uid, about in sorted(found, key=lambda one: -one[0])]
 
     def _path(self, device: str) -> str:
         if not _NAME.match(device):
@@ -141,7 +165,7 @@ class Leases(object):
         descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=self.directory)
         with os.fdopen(descriptor, "w") as stream:
             os.fchmod(descriptor, 0o644)
-            json.dump(dict(about, since=time.time()), stream)
+            json.dump(dict(about, pid=os.getpid(), since=time.time()), stream)
         try:
             os.rename(temporary, "%s.%d" % (path, os.geteuid()))
         except OSError:
