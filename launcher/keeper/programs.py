@@ -56,7 +56,7 @@ async def with_programs(ask: Ask, do: str, **arguments: Any) -> dict[str, Any]:
         need = answer.get("need")
         if need is None:
             return answer
-        if need in brought or need not in _PROGRAMS:
+        if not isinstance(need, str) or need in brought or need not in _PROGRAMS:
             raise NeedsTooMuch(str(need))
         brought.add(need)
         program = await _program(need)

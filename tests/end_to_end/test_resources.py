@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
+from jupyter_client.manager import KernelManager
 
 from farkernel.launcher.cli.schemas import SCHEMAS
 
-from ..sites.engine import Engine
+from ..sites.engine import Engine, connected, run_cell, wait_until
 from ..sites.nvidia import A100, H100, MIG_0, MIG_4, fake_nvml
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
@@ -66,3 +69,62 @@ def test_a_driver_that_hangs(engine: Engine, tmp_path: Path, monkeypatch: pytest
     assert time.monotonic() - began < 30
     assert machine["problems"] == [{"part": "nvidia", "what": "no answer within 5 s (nvmlInit)"}]
     assert machine["cpu"]["threads"]
+
+
+# -- GPUs for kernels --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(fake_nvml(tmp_path)))
+    monkeypatch.setenv("FARKERNEL_LEASES", str(tmp_path / "leases"))
+
+
+@contextlib.contextmanager
+def kernel(name: str) -> Iterator[KernelManager]:
+    manager = KernelManager(kernel_name=name, transport="ipc")
+    manager.start_kernel()
+    try:
+        yield manager
+    finally:
+        manager.shutdown_kernel(now=True)
+
+
+SEEN = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+
+
+@pytest.mark.usefixtures("gpus")
+def test_a_kernel_gets_an_idle_gpu_of_its_own(engine: Engine) -> None:
+    engine.target("here", kernel="python3", resources={"gpus": 1, "gpu_memory": "20G"})
+    engine.entry("here", "here")
+    with kernel("here") as first, connected(first.connection_file) as client:
+        assert run_cell(client, SEEN).text == f"{MIG_4}\n"
+        with kernel("here") as second:
+            with connected(second.connection_file) as other:
+                assert run_cell(other, SEEN).text == f"{H100}\n"
+            ps = subprocess.run(
+                [sys.executable, "-m", "farkernel", "ps"], capture_output=True, text=True, check=True
+            ).stdout
+            assert "MIG 1.4" in ps
+            assert "GPU 0" in ps
+            with kernel("here"):
+                row = wait_until(
+                    lambda: next((row for row in engine.kernels() if row["state"] == "ended"), None),
+                    "the refusal",
+                )
+                assert "1 GPU with 20 GiB cannot be had there" in row["reason"]["text"]
+                assert "MIG 1.4 (NVIDIA A100-SXM4-40GB MIG 3g.20gb): leased by you" in row["reason"]["text"]
+            second.restart_kernel(now=True)
+            with connected(second.connection_file) as other:
+                assert run_cell(other, SEEN).text == f"{H100}\n"
+    with kernel("here") as third, connected(third.connection_file) as client:
+        assert run_cell(client, SEEN).text == f"{MIG_4}\n"
+
+
+@pytest.mark.usefixtures("gpus")
+def test_who_asks_for_none_gets_none(engine: Engine) -> None:
+    engine.target("here", kernel="python3", resources={"cpus": 1})
+    engine.entry("here", "here")
+    with kernel("here") as manager, connected(manager.connection_file) as client:
+        assert run_cell(client, "import os; print('CUDA_VISIBLE_DEVICES' in os.environ)").text == "False\n"
+    assert not Path(os.environ["FARKERNEL_LEASES"]).exists()

@@ -114,7 +114,7 @@ def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(
     first = leases.take(GPU, ABOUT)
     assert first is not None
     opened = Leases._file
-    removed = []
+    removed: list[str] = []
 
     def remove_after_opening(self: Leases, name: str) -> int:
         descriptor = opened(self, name)
