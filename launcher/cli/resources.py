@@ -55,16 +55,6 @@ class CannotWrite(FarkernelError):
         super().__init__(f"{path} cannot be written: {why}", "Name another file: --html FILE")
 
 
-class OldKeeper(FarkernelError):
-    kind = "version"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the keeper is of an earlier version, which cannot look at machines",
-            "Run: farkernel keeper restart (kernels live on)",
-        )
-
-
 def configure_resources(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "What is there and what is free: CPUs, memory, GPUs, disks, CUDA, OpenCL, boards.  Without NAME: of all "
@@ -99,18 +89,15 @@ def run_resources(arguments: argparse.Namespace) -> int:
         from . import machine_page
 
         write(arguments.html, machine_page.page(looked, time.time()))
+    elif len(looked) == 1 and looked[0].machine is None:
+        raise RemoteError("probe", looked[0].what, looked[0].advice)
     else:
         print("\n".join(render(looked, terminal_columns(sys.stdout) or _WIDTH, colours_wanted(sys.stdout))))
     return 0 if any(one.machine is not None for one in looked) else 1
 
 
 def look(client: KeeperClient, addresses: dict[str, str], deadline: float) -> list[Looked]:
-    try:
-        answer = client.request("probe", deadline + 15, targets=list(addresses), deadline=deadline)
-    except RemoteError as error:
-        if error.remote_kind == "usage":
-            raise OldKeeper from None
-        raise
+    answer = client.request("probe", deadline + 15, targets=list(addresses), deadline=deadline)
     found = answer.get("targets")
     found = found if isinstance(found, dict) else {}
     return [_looked(name, address, found.get(name)) for name, address in addresses.items()]

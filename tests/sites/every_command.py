@@ -33,6 +33,7 @@ CASES = (
     Case("list", ("list",), reads_targets=True),
     Case("remove", ("remove", "spare"), needs_keeper=False, reads_targets=True),
     Case("scan", ("scan", "here"), reads_targets=True),
+    Case("resources", ("resources", "here"), reads_targets=True),
     Case("doctor", ("doctor", "here"), reads_targets=True),
     Case("install", ("install", "here", "--as", "new-entry"), needs_keeper=False, reads_targets=True),
     Case("uninstall", ("uninstall", "spare"), needs_keeper=False),

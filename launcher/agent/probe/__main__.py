@@ -103,8 +103,11 @@ def look_at_opencl_of(python: str) -> Iterator[Found]:
     )
     assert child.stdin is not None
     assert child.stdout is not None
-    child.stdin.write(_OPENCL)
-    child.stdin.close()
+    try:
+        child.stdin.write(_OPENCL)
+        child.stdin.close()
+    except OSError:
+        pass  # it ended at once; that it did not come to the end of its work is said below
     done = False
     for line in child.stdout:
         try:

@@ -93,7 +93,7 @@ def older_keeper() -> Iterator[FakeKeeper]:
     row = {"kernel": KERNEL, "entry": "here", "target": "here", "state": "live", "since": 0, "reason": None}
     held = {"allocation": "local:", "link": "up", "why": "", "kernels": [KERNEL]}
     with FakeKeeper(Path(keeper_directory()), {"farkernel": 1, "version": "0.0.1", "pid": 1}) as fake:
-        for do in ("reach", "forward", "output", "scan", "doctor", "login", "connection", "release"):
+        for do in ("reach", "probe", "forward", "output", "scan", "doctor", "login", "connection", "release"):
             fake.handlers[do] = refuse
         fake.handlers["list"] = lambda _: {"kernels": [row], "allocations": [held]}
         fake.handlers["logs"] = lambda _: {"log": "what it said\n"}
