@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from farkernel.launcher.cli.schemas import SCHEMAS
 
 from ..sites.engine import Engine, connected, run_cell, wait_until
 from ..sites.nvidia import A100, H100, MIG_0, MIG_4, fake_nvml
+from ..sites.ssh import Sshd
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
@@ -69,6 +71,25 @@ def test_a_driver_that_hangs(engine: Engine, tmp_path: Path, monkeypatch: pytest
     assert time.monotonic() - began < 30
     assert machine["problems"] == [{"part": "nvidia", "what": "no answer within 5 s (nvmlInit)"}]
     assert machine["cpu"]["threads"]
+
+
+def test_over_ssh_where_one_host_hangs(engine: Engine, home: Path) -> None:
+    """A server that takes the connection and says nothing costs its deadline, and its line."""
+    with Sshd(home.parent / "sshd") as host, socket.create_server(("127.0.0.1", 0)) as silent:
+        host.write_client_config()
+        engine.target("far", address=host.address, ssh_config=str(host.client_config))
+        hung = f"ssh://me@127.0.0.1:{silent.getsockname()[1]}"
+        engine.target("hung", address=hung, ssh_config=str(host.client_config))
+        engine.target("here")
+        began = time.monotonic()
+        found = resources("--deadline", "10")
+        assert time.monotonic() - began < 40
+        assert found["far"]["machine"]["host"]["name"] == os.uname().nodename
+        assert found["here"]["ok"] is True
+        assert found["hung"]["ok"] is False
+        assert "farkernel doctor hung" in found["hung"]["advice"]
+        engine.close()
+        wait_until(lambda: not host.agents(), "the far agent to end", 15)
 
 
 # -- GPUs for kernels --------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,9 +53,7 @@ def connect(run: Path, environment: dict[str, str]) -> Iterator[Connect]:
         near = NearEnd(run, allocation)
         near.connect({**environment, **more})
         opened.append(near)
-        for archive in (build_probe(), build_nvml()):
-            content = base64.b64encode(archive.content).decode()
-            near.request("bring", program=archive.sha256, content=content)
+        bring_programs(near)
         return near
 
     yield open_one
@@ -61,6 +61,12 @@ def connect(run: Path, environment: dict[str, str]) -> Iterator[Connect]:
         if near.loader is not None:
             near.request("end", if_idle=False)
             near.cut()
+
+
+def bring_programs(near: NearEnd) -> None:
+    for archive in (build_probe(), build_nvml()):
+        content = base64.b64encode(archive.content).decode()
+        near.request("bring", program=archive.sha256, content=content)
 
 
 def start(far: Far, asked: dict[str, int] = ONE, **more: Any) -> list[str]:
@@ -224,9 +230,38 @@ def test_a_start_that_fails_for_another_reason_leases_nothing(
     assert start(Far(near, "k2")) == [MIG_0]
 
 
-def test_two_agents_race_for_the_last_one(connect: Connect, environment: dict[str, str]) -> None:
-    one, two = connect("one"), connect("two")
-    for turn in range(10):
+OTHER = 60001  # a user of the machine, with nothing of ours
+
+
+@pytest.fixture
+def others(environment: dict[str, str]) -> Iterator[NearEnd]:
+    """Another user's agent on the same machine, with the system's Python."""
+    place = Path(tempfile.mkdtemp(prefix="fk-other-", dir="/tmp"))
+    place.chmod(0o755)
+    environment["LD_LIBRARY_PATH"] = str(fake_nvml(place))
+    environment["FARKERNEL_LEASES"] = str(place / "leases")
+    os.close(Leases(environment["FARKERNEL_LEASES"]).open())
+    python = place / "python"
+    python.write_text(
+        f'#!/bin/sh\nexec setpriv --reuid {OTHER} --regid {OTHER} --clear-groups /usr/bin/python3 "$@"\n'
+    )
+    python.chmod(0o755)
+    run = place / "run"
+    run.mkdir(mode=0o700)
+    os.chown(run, OTHER, OTHER)
+    near = NearEnd(run, python=str(python))
+    near.connect({**environment, "HOME": str(run)})
+    bring_programs(near)
+    yield near
+    near.request("end", if_idle=False)
+    near.cut()
+    shutil.rmtree(place)
+
+
+def test_two_users_agents_race_for_the_last_one(others: NearEnd, connect: Connect) -> None:
+    """(The lock itself: 200 times in test_leases.py.)"""
+    ours = connect()
+    for turn in range(12):
         asked = {
             near: near.ask(
                 "start",
@@ -236,16 +271,19 @@ def test_two_agents_race_for_the_last_one(connect: Connect, environment: dict[st
                 devices=LARGE,
                 programs=PROGRAMS,
             )
-            for near in (one, two)
+            for near in ((ours, others) if turn % 2 else (others, ours))
         }
-        got = []
+        for near in asked:
+            near.step(0)  # out with it, before anybody's answer is waited for
+        winners, losers = [], []
         for near, number in asked.items():
             try:
                 near.answer(number)
-                got.append(near)
+                winners.append(near)
             except RemoteError as error:
-                assert "leased by you" in error.what
-        (winner,) = got
+                losers.append(error.what)
+        (winner,), (said,) = winners, losers
+        assert f"leased by {'root' if winner is ours else f'user {OTHER}'}" in said
         winner.request("stop", kernel=f"k{turn}", grace=0)
         winner.request("forget", kernel=f"k{turn}")
 
