@@ -84,21 +84,25 @@ class Leases(object):
         except OSError as error:
             raise NoLeases(self.directory, "cannot be used (%s)" % error.strerror) from None
 
-    def holder(self, device: str) -> Dict[str, Any]:
-        """Of a device that is leased: ``user``, ``mine``, and what `take` was given; as far as it is known."""
+    def holder(self, device: str) -> Optional[Dict[str, Any]]:
+        """Who has it: ``user``, ``mine``, and what `take` was given, as far as it is known; None: nobody.
+
+        Nothing is locked for that: somebody who wants the lease just now would be told that it is taken.
+        """
         pid = self._locker(device)
-        said = self._said(device)
-        for uid, about in said:
-            if pid is None or about.get("pid") == pid:
+        if pid is None:
+            return None
+        for uid, about in self._said(device):
+            if about.get("pid") == pid or not pid:
                 return dict(about, user=_user(uid), mine=uid == os.geteuid())
         try:
-            uid = os.stat("/proc/%s" % pid).st_uid
+            uid = os.stat("/proc/%d" % pid).st_uid
         except OSError:
             return {}
         return {"user": _user(uid), "mine": uid == os.geteuid()}  # it has had no time to say more
 
     def _locker(self, device: str) -> Optional[int]:
-        """The process that took the lock, by proc_locks(5); None: not to be seen from here."""
+        """The process that took the lock (proc_locks(5)); 0: one that is not seen from here; None: there is none."""
         try:
             there = os.stat(self._path(device))
             with open("/proc/locks") as stream:
@@ -109,7 +113,7 @@ class Leases(object):
         for line in lines:
             words = line.split()
             if len(words) > 5 and words[1] == "FLOCK" and words[3:6:2] == ["WRITE", file]:
-                return int(words[4]) if words[4].isdigit() and int(words[4]) else None
+                return int(words[4]) if words[4].isdigit() else 0
         return None
 
     def _said(self, device: str) -> List[Tuple[int, Dict[str, Any]]]:
@@ -129,6 +133,14 @@ class Leases(object):
                 if stat.S_ISREG(seen.st_mode) and str(seen.st_uid) == name[len(device) + 1 :]:
                     found.append((seen.st_mtime, seen.st_uid, _object(stream.read(_LARGEST))))
         return [(uid, about) for _, uid, about in sorted(found, key=lambda one: -one[0])]
+
+    def add_to(self, machine: Dict[str, Any]) -> None:
+        """Say of each GPU in the probe's document who has leased it."""
+        for gpu in machine.get("gpus") or []:
+            try:
+                gpu["lease"] = self.holder(str(gpu.get("uuid")))
+            except Problem:
+                gpu["lease"] = None  # a device without a name that could be one
 
     def _path(self, device: str) -> str:
         if not _NAME.match(device):

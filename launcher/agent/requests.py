@@ -12,6 +12,7 @@ from .containers import Inside, name_of
 from .devices import Chosen
 from .feeds import Feed
 from .kernels import CONNECTION, Kernel, State, connection_facts
+from .leases import Leases
 from .link import Bye, ChannelClosed, ChannelError, Connected, Link, Message, Priority, StreamData
 from .places import short_name, subdirectory
 from .ports import Ports
@@ -526,8 +527,9 @@ class Requests(object):
         def done(outcome: Union[Answer, Problem]) -> None:
             if isinstance(outcome, Problem):
                 self._refuse(number, "probe", outcome)
-            else:
-                self._answer(number, outcome)
+                return
+            Leases().add_to(outcome.get("machine") or {})
+            self._answer(number, outcome)
 
         probe(self._worker.loop, self._programs, request, done)
         raise Later

@@ -135,6 +135,8 @@ def test_a_kernel_gets_an_idle_gpu_of_its_own(engine: Engine) -> None:
                 )
                 assert "1 GPU with 20 GiB cannot be had there" in row["reason"]["text"]
                 assert "MIG 1.4 (NVIDIA A100-SXM4-40GB MIG 3g.20gb): leased by you" in row["reason"]["text"]
+            seen = {gpu["uuid"]: gpu["lease"] for gpu in resources("here")["here"]["machine"]["gpus"]}
+            assert (seen[H100]["mine"], seen[H100]["user"], seen[MIG_0]) == (True, "root", None)
             second.restart_kernel(now=True)
             with connected(second.connection_file) as other:
                 assert run_cell(other, SEEN).text == f"{H100}\n"

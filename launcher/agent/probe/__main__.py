@@ -5,12 +5,15 @@ REQUEST is a JSON object: ``wanted`` (names of parts, or null: all), ``patience`
 ``root``.
 """
 
+import contextlib
 import importlib
 import json
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -49,6 +52,25 @@ def main() -> None:
 
 def document(request: Found) -> Found:
     """Everything that was asked for."""
+    with place_for_caches() as caches:
+        os.environ.update(POCL_CACHE_DIR=caches, XDG_CACHE_HOME=caches, CUDA_CACHE_DISABLE="1")
+        return _document(request)
+
+
+@contextlib.contextmanager
+def place_for_caches() -> Iterator[str]:
+    """OpenCL's implementations write into the home when they are merely asked who they are (PoCL a file each time).
+
+    Beside this program, which is in the agent's directory: should we be killed, it goes with the agent.
+    """
+    caches = tempfile.mkdtemp(prefix="caches-", dir=os.path.dirname(os.path.abspath(sys.argv[0])))
+    try:
+        yield caches
+    finally:
+        shutil.rmtree(caches, ignore_errors=True)
+
+
+def _document(request: Found) -> Found:
     root, wanted = str(request.get("root") or "/"), request.get("wanted")
     began = time.monotonic()
     before = processors.times_now(root)

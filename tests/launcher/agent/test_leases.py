@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,7 @@ def test_who_holds_it_is_for_all_to_read(leases: Leases) -> None:
         os.umask(before)
     assert descriptor is not None
     holder = leases.holder(GPU)
+    assert holder is not None
     assert (holder["kernel"], holder["user"], holder["mine"]) == ("k1", "root", True)
     for path in Path(leases.directory).iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o644
@@ -59,8 +61,9 @@ def test_what_another_wrote_in_our_name_counts_for_nothing(leases: Leases) -> No
     forged = Path(leases.directory, f"{GPU}.12345")  # it belongs to root
     forged.write_text(json.dumps({"kernel": "forged"}))
     Path(leases.directory, f"{GPU}.77").symlink_to("/etc/passwd")
-    assert leases.holder(GPU)["kernel"] == "k1"
+    assert (leases.holder(GPU) or {})["kernel"] == "k1"
     os.close(descriptor)
+    assert leases.holder(GPU) is None
 
 
 def test_nonsense_about_a_holder(leases: Leases) -> None:
@@ -90,6 +93,18 @@ def test_a_directory_that_is_none_of_ours(tmp_path: Path, make: object, said: st
         Leases(str(path)).open()
     assert said in raised.value.what
     assert "mode 1777" in raised.value.advice
+
+
+def test_the_document_says_who_has_what(leases: Leases) -> None:
+    descriptor = leases.take(GPU, ABOUT)
+    assert descriptor is not None
+    machine: dict[str, Any] = {"gpus": [{"uuid": GPU}, {"uuid": "GPU-1"}, {"uuid": None}, {"uuid": "../x"}]}
+    leases.add_to(machine)
+    first, *others = (gpu["lease"] for gpu in machine["gpus"])
+    assert (first["user"], first["mine"], first["kernel"]) == ("root", True, "k1")
+    assert others == [None, None, None]
+    leases.add_to({})
+    os.close(descriptor)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "-x", "x" * 200, "GPU\n"])

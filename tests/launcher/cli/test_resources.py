@@ -43,7 +43,7 @@ H100 = {
     "processes": [{"pid": 4711, "user": "ada", "name": "python", "memory": 69 * GIB}],
 }
 MIG = {"vendor": "nvidia", "kind": "mig", "name": "A100 MIG 3g.20gb", "index": 1, "slot": 4,
-       "memory_total": 20 * GIB, "memory_used": GIB}  # fmt: skip
+       "memory_total": 20 * GIB, "memory_used": GIB, "lease": {"user": "bob", "kernel": "0123456789"}}  # fmt: skip
 BIG: dict[str, Any] = {
     "version": 1,
     "host": {"name": "gpu1", "distribution": "Debian GNU/Linux 12 (bookworm)", "model": "Dell Inc. PowerEdge R750xa"},
@@ -120,7 +120,7 @@ def test_what_is_shown_of_a_large_machine() -> None:
         "70.0 GiB of 80.0 GiB  ada: python (pid 4711, 69.0 GiB)",
         "NVIDIA H100 80GB HBM3, parted by MIG",
         "MIG 1.4 ",
-        "1.0 GiB of 20.0 GiB  A100 MIG 3g.20gb",
+        "1.0 GiB of 20.0 GiB  A100 MIG 3g.20gb, leased by bob (kernel 01234567)",
         "2.0 GiB free  /",
         "400 GiB free  /home, nfs4",
         "driver 550.54.15 for CUDA up to 12.4",
