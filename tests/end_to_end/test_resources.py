@@ -38,6 +38,7 @@ def resources(*arguments: str, status: int = 0) -> dict[str, dict[str, Any]]:
 
 def test_this_machine_and_one_that_is_none(engine: Engine) -> None:
     engine.target("here")
+    engine.target("twin")
     engine.target("again", python=sys.executable)
     assert (
         subprocess.run(
@@ -49,6 +50,7 @@ def test_this_machine_and_one_that_is_none(engine: Engine) -> None:
     machine = found["here"]["machine"]
     assert (machine["host"]["name"], machine["version"]) == (os.uname().nodename, 1)
     assert found["again"]["machine"]["opencl"][-1]["where"] == sys.executable
+    assert found["twin"]["machine"]["time"] == machine["time"]  # one machine, one question
     assert found["q"]["ok"] is False
     assert "is no machine of its own" in found["q"]["what"]
     assert engine.kernels() == []

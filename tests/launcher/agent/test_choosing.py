@@ -23,6 +23,7 @@ from farkernel.launcher.agent.leases import Leases
 from farkernel.launcher.agent.problems import BadRequest
 from farkernel.launcher.errors import RemoteError
 from tests.launcher.agent.near_end import Far, NearEnd, agent_processes
+from tests.launcher.agent.probe.pythons import OLDEST
 from tests.sites.nvidia import H100, MIG_0, MIG_4, fake_nvml
 
 PROGRAMS = {"probe": build_probe().sha256, "nvml": build_nvml().sha256}
@@ -50,7 +51,7 @@ def connect(run: Path, environment: dict[str, str]) -> Iterator[Connect]:
     opened: list[NearEnd] = []
 
     def open_one(allocation: str = "here", **more: str) -> NearEnd:
-        near = NearEnd(run, allocation)
+        near = NearEnd(run, allocation, OLDEST)
         near.connect({**environment, **more})
         opened.append(near)
         bring_programs(near)
