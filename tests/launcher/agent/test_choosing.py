@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +23,7 @@ from farkernel.launcher.errors import RemoteError
 from tests.launcher.agent.near_end import Far, NearEnd, agent_processes
 from tests.launcher.agent.probe.pythons import OLDEST
 from tests.sites.nvidia import H100, MIG_0, MIG_4, fake_nvml
+from tests.sites.other_users import PYTHON, UIDS, open_directory
 
 PROGRAMS = {"probe": build_probe().sha256, "nvml": build_nvml().sha256}
 ONE = {"gpus": 1, "gpu_memory": 0}
@@ -231,32 +230,29 @@ def test_a_start_that_fails_for_another_reason_leases_nothing(
     assert start(Far(near, "k2")) == [MIG_0]
 
 
-OTHER = 60001  # a user of the machine, with nothing of ours
+OTHER = UIDS[0]
 
 
 @pytest.fixture
 def others(environment: dict[str, str]) -> Iterator[NearEnd]:
     """Another user's agent on the same machine, with the system's Python."""
-    place = Path(tempfile.mkdtemp(prefix="fk-other-", dir="/tmp"))
-    place.chmod(0o755)
-    environment["LD_LIBRARY_PATH"] = str(fake_nvml(place))
-    environment["FARKERNEL_LEASES"] = str(place / "leases")
-    os.close(Leases(environment["FARKERNEL_LEASES"]).open())
-    python = place / "python"
-    python.write_text(
-        f'#!/bin/sh\nexec setpriv --reuid {OTHER} --regid {OTHER} --clear-groups /usr/bin/python3 "$@"\n'
-    )
-    python.chmod(0o755)
-    run = place / "run"
-    run.mkdir(mode=0o700)
-    os.chown(run, OTHER, OTHER)
-    near = NearEnd(run, python=str(python))
-    near.connect({**environment, "HOME": str(run)})
-    bring_programs(near)
-    yield near
-    near.request("end", if_idle=False)
-    near.cut()
-    shutil.rmtree(place)
+    with open_directory() as place:
+        environment["LD_LIBRARY_PATH"] = str(fake_nvml(place))
+        environment["FARKERNEL_LEASES"] = str(place / "leases")
+        os.close(Leases(environment["FARKERNEL_LEASES"]).open())
+        python = place / "python"
+        become = f"setpriv --reuid {OTHER} --regid {OTHER} --clear-groups"
+        python.write_text(f'#!/bin/sh\nexec {become} {PYTHON} "$@"\n')
+        python.chmod(0o755)
+        run = place / "run"
+        run.mkdir(mode=0o700)
+        os.chown(run, OTHER, OTHER)
+        near = NearEnd(run, python=str(python))
+        near.connect({**environment, "HOME": str(run)})
+        bring_programs(near)
+        yield near
+        near.request("end", if_idle=False)
+        near.cut()
 
 
 def test_two_users_agents_race_for_the_last_one(others: NearEnd, connect: Connect) -> None:

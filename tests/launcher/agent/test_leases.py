@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import pytest
 
 from farkernel.backends.archive import PACKAGE, build_archive
 from farkernel.launcher.agent.leases import Leases, NoLeases
+from tests.sites.other_users import PYTHON, UIDS, open_directory
 
 ABOUT = {"kernel": "k1"}
 GPU = "GPU-00000000-aaaa-bbbb-cccc-0123456789ab"
-SYSTEM_PYTHON = "/usr/bin/python3"  # one that every user may run
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ class Racer:
     def __init__(self, uid: int, place: Path) -> None:
         self.uid = uid
         self.process = subprocess.Popen(
-            [SYSTEM_PYTHON, "-I", "-c", RACER, str(place / "agent.zip"), str(place / "leases")],
+            [PYTHON, "-I", "-c", RACER, str(place / "agent.zip"), str(place / "leases")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -212,20 +213,17 @@ class Racer:
 
 
 @pytest.fixture
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place() -> Iterator[Path]:
     """A directory as /tmp is."""
-    place = tmp_path_factory.mktemp("open")
-    for parent in (place, *list(place.parents)[:-2]):
-        parent.chmod(parent.stat().st_mode | 0o755)
-    (place / "agent.zip").write_bytes(build_archive().content)
-    place.chmod(0o1777)
-    return place
+    with open_directory(0o1777) as place:
+        (place / "agent.zip").write_bytes(build_archive().content)
+        yield place
 
 
 def test_two_users_race_for_the_last_gpu_200_times(place: Path) -> None:
     os.close(Leases(str(place / "leases")).open())
-    racers = [Racer(60001, place), Racer(60002, place)]
-    won = {60001: 0, 60002: 0}
+    racers = [Racer(UIDS[0], place), Racer(UIDS[1], place)]
+    won = {UIDS[0]: 0, UIDS[1]: 0}
     try:
         for turn in range(200):
             order = racers if turn % 2 else racers[::-1]
@@ -247,12 +245,12 @@ def test_two_users_race_for_the_last_gpu_200_times(place: Path) -> None:
 
 def test_who_is_killed_holds_nothing_any_more(place: Path) -> None:
     """The directory was made by the one, and is used by the other after everything of the first is gone."""
-    first, second = Racer(60001, place), Racer(60002, place)
+    first, second = Racer(UIDS[0], place), Racer(UIDS[1], place)
     try:
         first.say("go")
         assert first.hear() == "got"
         second.say("go")
-        assert second.hear().startswith("no 1 GPU cannot be had there: GPU 0: leased by user 60001")
+        assert second.hear().startswith(f"no 1 GPU cannot be had there: GPU 0: leased by user {UIDS[0]}")
         first.end()
         second.say("go")
         assert second.hear() == "got"
