@@ -46,6 +46,9 @@ class Held(object):
             os.close(old)
         self.descriptors[name] = descriptor
 
+    def find(self, prefix: str) -> List[int]:
+        return [descriptor for name, descriptor in self.descriptors.items() if name.startswith(prefix)]
+
     def drop(self, prefix: str) -> None:
         for name in [name for name in self.descriptors if name.startswith(prefix)]:
             os.close(self.descriptors.pop(name))
@@ -173,7 +176,7 @@ class Guard(object):
 
     def _spawn(self, directory: str, life: int) -> None:
         try:
-            spawned = spawn.spawn(directory, life)
+            spawned = spawn.spawn(directory, life, self.held.find(lease_prefix(directory)))
         except (spawn.SpawnFailed, OSError) as error:
             self._tell({"refused": directory, "life": life, "what": str(error)}, [])
             return
@@ -218,6 +221,11 @@ class Guard(object):
 
 def _nothing(signum: int, frame: object) -> None:
     """A handler must be there, or the system does not wake us."""
+
+
+def lease_prefix(directory: str) -> str:
+    """Not among the kernel's other descriptors, which go when it ends: leases stay a little longer."""
+    return "lease:%s/" % directory
 
 
 def output_name(directory: str) -> str:

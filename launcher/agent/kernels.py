@@ -528,7 +528,8 @@ class Kernel(Owner):
         self._holder.tell(dict(event, reason=self.facts.get("reason")))
 
     def listed(self, sessions: Dict[int, List[procinfo.Stat]]) -> Dict[str, Any]:
-        told = {key: self.facts.get(key) for key in ("kernel", "life", "label", "started", "ended", "reason")}
+        names = ("kernel", "life", "label", "started", "ended", "reason", "devices")
+        told = {key: self.facts.get(key) for key in names}
         usage = None
         if self.state is not State.ENDED and self.pid:
             usage = procinfo.usage(sessions.get(self.pid, []))._asdict()

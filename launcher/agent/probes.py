@@ -78,6 +78,7 @@ def probe(
         "patience": min(_PATIENCE, deadline / 2),
         "nvml": programs.find(wanted.get("nvml")),
         "python": kernel_python(request),
+        "choose": request.get("choose"),
     }
     argv = [sys.executable, "-I", program, json.dumps(asked)]
     try:

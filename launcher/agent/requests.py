@@ -6,10 +6,13 @@ import signal
 import struct
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
 
-from . import commands, directories, procinfo, records, specs, surroundings
+from . import commands, devices, directories, procinfo, records, specs, surroundings
+from .choosing import Choosing, Outcome, visible_to
 from .containers import Inside, name_of
+from .devices import Chosen
 from .feeds import Feed
 from .kernels import CONNECTION, Kernel, State, connection_facts
+from .leases import Leases
 from .link import Bye, ChannelClosed, ChannelError, Connected, Link, Message, Priority, StreamData
 from .places import short_name, subdirectory
 from .ports import Ports
@@ -34,7 +37,7 @@ _PRIORITIES = {
 #: As long as more than that waits for a kernel that does not read, the keeper gets no credit back.
 _MOST_WAITING = 16 << 20
 _LARGEST_LOG = 1 << 20
-_FACTS = ("pid", "interrupt", "language", "display_name", "argv", "cwd", "shared", "why")
+_FACTS = ("pid", "interrupt", "language", "display_name", "argv", "cwd", "shared", "why", "devices")
 
 
 class Later(Exception):
@@ -54,6 +57,7 @@ class Requests(object):
         self._journals: List[Feed] = []
         self._unpaid: List[Tuple[Kernel, str, int, int]] = []
         self._programs = Programs(worker.directory)
+        self._choosing = Choosing(worker.loop, self._programs, self._devices_settled)
         self._ports = Ports(worker.loop, self.tell, worker.pump)
         self._table: Dict[str, Callable[[Answer], Answer]] = {
             "start": self._start,
@@ -120,6 +124,15 @@ class Requests(object):
             if act is None:
                 raise BadRequest("the agent cannot do %r" % do[:50])
             request["answer"] = number
+        except (ValueError, RecursionError) as error:
+            self._refuse(number, do, BadRequest("not a request: %s" % error))
+        except Problem as problem:
+            self._refuse(number, do, problem)
+        else:
+            self._act(number, do, act, request)
+
+    def _act(self, number: Any, do: str, act: Callable[[Answer], Answer], request: Answer) -> None:
+        try:
             self._answer(number, act(request))
         except Later:
             pass
@@ -172,7 +185,10 @@ class Requests(object):
         directory = os.path.join(place, short_name(name, 12) if len(name) <= 12 else _hashed(name))
         connection = os.path.join(directory, CONNECTION)
         argv = specs.complete_argv(spec, connection)
-        inside = Inside(directory, cwd, name_of(directory, life), sorted({**spec.env, **extra}))
+        gpus = self._devices(request, kernel, name, life)
+        visible = devices.variables(gpus)
+        environment.update(visible)
+        inside = Inside(directory, cwd, name_of(directory, life), sorted({**spec.env, **extra, **visible}))
         command = surroundings.complete(around, argv, inside, environment)
         program = specs.find_program(command, environment, cwd)
         interrupt = request.get("interrupt") or spec.interrupt
@@ -190,8 +206,13 @@ class Requests(object):
             "keep": None if request.get("keep") is None else float(request["keep"]),
             "journal": None if request.get("journal") is None else max(int(request["journal"]), 1 << 20),
             "label": request.get("label"),
+            "devices": gpus,
+            "wanted_devices": request.get("devices"),
         }
         launch = {"argv": command, "program": program, "env": environment, "cwd": cwd}
+        leased = self._choosing.take(name, life)
+        if leased is not None:
+            self._worker.lease(directory, leased.descriptors)
         try:
             subdirectory(place, os.path.basename(directory))
             if kernel is None:
@@ -200,12 +221,43 @@ class Requests(object):
             key = str(request.get("key") or "")
             records.write(connection, connection_facts(directory, life, key, spec.display_name))
             records.write(os.path.join(directory, LAUNCH), launch)
-        except OSError as error:
+        except (OSError, Problem) as error:
+            self._worker.release(directory)
+            if isinstance(error, Problem):
+                raise
             raise NoRoom(directory, error.strerror or str(error)) from None
         self._worker.kernels[name] = kernel
         kernel.count_keep()
         self._worker.spawn(kernel)
         return self._started(kernel, request)
+
+    def _devices(self, request: Answer, kernel: Optional[Kernel], name: str, life: int) -> List[devices.Gpu]:
+        """Those that it gets, leased; raises `Later` while they are chosen."""
+        wanted = devices.wanted_of(request)
+        ready = self._choosing.peek(name, life)
+        if ready is not None:
+            return ready.gpus
+        former: List[devices.Gpu] = []
+        if kernel is not None:
+            former = list(kernel.facts.get("devices") or [])
+            if self._worker.has_lease(kernel.directory) and kernel.facts.get("wanted_devices") == request.get(
+                "devices"
+            ):
+                return former  # another life of it, on the same ones
+            self._worker.release(kernel.directory)
+        if wanted is None:
+            return []
+        self._choosing.begin(request, wanted, visible_to(request), [str(gpu.get("uuid")) for gpu in former])
+        raise Later
+
+    def _devices_settled(self, request: Answer, numbers: List[Any], outcome: Outcome) -> None:
+        for number in numbers:
+            if isinstance(outcome, Problem):
+                self._refuse(number, "start", outcome)
+            elif isinstance(outcome, Chosen):
+                self._act(number, "start", self._start, dict(request, answer=number))
+            else:
+                self._answer(number, outcome)
 
     def _started(self, kernel: Kernel, request: Answer) -> Answer:
         if kernel.state is State.ENDED and not kernel.pid:
@@ -380,6 +432,8 @@ class Requests(object):
         return {}
 
     def _stop(self, request: Answer) -> Answer:
+        if self._choosing.cancel(str(request["kernel"])):
+            return {}
         kernel = self._kernel(request)
         if kernel.state is State.ENDED:
             return {}
@@ -389,11 +443,13 @@ class Requests(object):
         raise Later
 
     def _forget(self, request: Answer) -> Answer:
+        self._choosing.cancel(str(request["kernel"]))
         kernel = self._worker.kernels.get(str(request["kernel"]))
         if kernel is None:
             return {}
         if kernel.state is not State.ENDED:
             raise StillRuns(kernel.life)
+        self._worker.release(kernel.directory)
         self._worker.take_from_others(kernel, self)
         self._detach_channels(kernel)
         kernel.remove()
@@ -409,6 +465,7 @@ class Requests(object):
         return {}
 
     def _end(self, request: Answer) -> Answer:
+        self._choosing.cancel_all()
         running = [kernel for kernel in self._worker.kernels.values() if kernel.state is not State.ENDED]
         if running and request.get("if_idle"):
             raise StillRunning(len(running))
@@ -483,8 +540,9 @@ class Requests(object):
         def done(outcome: Union[Answer, Problem]) -> None:
             if isinstance(outcome, Problem):
                 self._refuse(number, "probe", outcome)
-            else:
-                self._answer(number, outcome)
+                return
+            Leases().add_to(outcome.get("machine") or {})
+            self._answer(number, outcome)
 
         probe(self._worker.loop, self._programs, request, done)
         raise Later

@@ -6,7 +6,7 @@ import resource
 import signal
 import struct
 import time
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import procinfo, records
 
@@ -30,8 +30,10 @@ def exit_record(directory: str, life: int) -> str:
     return os.path.join(directory, "exit-%d.json" % life)
 
 
-def spawn(directory: str, life: int) -> Spawned:
+def spawn(directory: str, life: int, leases: Sequence[int] = ()) -> Spawned:
     """Start what launch.json says; returns pid, start time, and the reading end of its stdout and stderr.
+
+    ``leases``: descriptors that the kernel keeps open, so that what is leased stays so as long as it lives.
 
     The child waits until its pid is on disk: there is never a kernel that nobody knows of.  Raises
     `SpawnFailed`.
@@ -48,6 +50,8 @@ def spawn(directory: str, life: int) -> Spawned:
     if pid == 0:
         try:
             os.close(its_go)
+            for descriptor in leases:
+                os.set_inheritable(descriptor, True)
             _become_kernel(
                 launch["argv"], launch["program"], launch["env"], launch["cwd"], its_output, go, its_failure
             )

@@ -22,6 +22,7 @@ from .visitor import Handover, Visitor
 
 LOCK, LISTENER = "lock", "listener"
 IDLE = 60.0
+LEASE_LINGER = 10.0
 _ENDING = 5.0
 _MOST_VISITORS = 16  # sessions of keepers, most of them of machines that sleep or are no more
 _UID = struct.Struct("3i")
@@ -109,6 +110,8 @@ class Worker(Holder):
                 self.kernels[kernel.id] = kernel
                 kernel.adopt(self._held, self._children.__contains__)
                 kernel.count_keep()
+                if kernel.state is State.ENDED:
+                    self._release_later(kernel)
             except (OSError, ValueError, KeyError, TypeError):
                 self.log.failure("taking up %s" % directory)
 
@@ -147,6 +150,33 @@ class Worker(Holder):
         for name in [name for name in self._held if name.startswith(prefix)]:
             del self._held[name]
         self._tell_guard({"drop": prefix}, [])
+
+    def lease(self, directory: str, descriptors: List[int]) -> None:
+        """Leases for the kernel of that directory: held by us, by the guard, and by the kernel itself."""
+        self.release(directory)
+        prefix = guard.lease_prefix(directory)
+        self.hold(["%s%d" % (prefix, number) for number in range(len(descriptors))], descriptors)
+
+    def has_lease(self, directory: str) -> bool:
+        return any(name.startswith(guard.lease_prefix(directory)) for name in self._held)
+
+    def release(self, directory: str) -> None:
+        prefix = guard.lease_prefix(directory)
+        descriptors = [self._held[name] for name in self._held if name.startswith(prefix)]
+        if descriptors:
+            self.let_go(prefix)
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _release_later(self, kernel: Kernel) -> None:
+        """A GPU is not lost between two lives of a kernel."""
+
+        def release() -> None:
+            if kernel.state is State.ENDED:
+                self.release(kernel.directory)
+
+        if self.has_lease(kernel.directory):
+            self.loop.later(LEASE_LINGER, release)
 
     def spawn(self, kernel: Kernel) -> None:
         """The launch record is on the disk."""
@@ -318,6 +348,7 @@ class Worker(Holder):
 
     def kernel_ended(self, kernel: Kernel) -> None:
         self._hungry.add(kernel)
+        self._release_later(kernel)
         for other in self.kernels.values():
             if other is not kernel:
                 other.seen_oom()

@@ -153,7 +153,7 @@ def kernel_cells(row: Row) -> Row:
         "since": table.ago(row.get("since")),
         "left": table.duration(row.get("left")),
         "memory": table.size((usage or {}).get("memory")),
-        "gpu": table.size((usage or {}).get("gpu_memory")),
+        "gpu": gpus(row.get("devices")) or table.size((usage or {}).get("gpu_memory")),
         "where": where(row),
         "notebook": row.get("notebook"),
         "why": reason.get("text") if isinstance(reason, dict) else reason or row.get("why"),
@@ -169,6 +169,16 @@ def where(row: Row) -> Any:
         return f"{place} (a warm spare)"
     host = row.get("host") or "elsewhere"
     return f"{place} (of {host}{', attached there' if row['attended'] else ''})"
+
+
+def gpus(devices: Any) -> str:
+    """Those that were leased for a kernel: "GPU 0, MIG 1.4"."""
+    if not isinstance(devices, list) or not devices:
+        return ""
+    from ..discovery.machine import read_machine
+    from .machine_lines import gpu_label
+
+    return ", ".join(gpu_label(gpu) for gpu in read_machine({"gpus": devices}).gpus)
 
 
 def allocation_cells(row: Row) -> Row:

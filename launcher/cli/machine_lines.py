@@ -122,7 +122,12 @@ def _gpu(gpu: Gpu) -> Iterator[Line]:
     label, name = gpu_label(gpu), gpu.name or gpu.vendor or ""
     hot = gpu.temperature is not None and gpu.temperature >= _HOT
     about = _together(
-        name, "parted by MIG" if gpu.mig else None, _degrees(gpu.temperature), gpu.problem, _mode(gpu)
+        name,
+        _leased(gpu),
+        "parted by MIG" if gpu.mig else None,
+        _degrees(gpu.temperature),
+        gpu.problem,
+        _mode(gpu),
     )
     part, amount = _used(gpu.memory_used, gpu.memory_total)
     if gpu.use is None and part is None:
@@ -136,6 +141,13 @@ def _gpu(gpu: Gpu) -> Iterator[Line]:
             return
     if processes(gpu):
         yield Line("", text=processes(gpu))
+
+
+def _leased(gpu: Gpu) -> str | None:
+    if gpu.lease is None:
+        return None
+    kernel = f" (kernel {gpu.lease.kernel[:8]})" if gpu.lease.kernel else ""
+    return f"leased by {'you' if gpu.lease.mine else gpu.lease.user or 'somebody'}{kernel}"
 
 
 def _mode(gpu: Gpu) -> str | None:

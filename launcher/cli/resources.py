@@ -15,7 +15,7 @@ from typing import Any
 from .. import configuration
 from ..client import KeeperClient
 from ..discovery.machine import Machine, read_machine
-from ..errors import FarkernelError
+from ..errors import FarkernelError, RemoteError
 from ..text import clean, one_line
 from . import bars, machine_lines
 from .arguments import add_json
@@ -89,6 +89,8 @@ def run_resources(arguments: argparse.Namespace) -> int:
         from . import machine_page
 
         write(arguments.html, machine_page.page(looked, time.time()))
+    elif len(looked) == 1 and looked[0].machine is None:
+        raise RemoteError("probe", looked[0].what, looked[0].advice)
     else:
         print("\n".join(render(looked, terminal_columns(sys.stdout) or _WIDTH, colours_wanted(sys.stdout))))
     return 0 if any(one.machine is not None for one in looked) else 1

@@ -132,7 +132,9 @@ def _figure(stats: str, pattern: str) -> int:
 def carry(arguments: list[str]) -> int:
     """`rsync -e`: a made-up host, then the server's command, whose stdin and stdout are ours."""
     target, argv = os.environ.get(TARGET, ""), arguments[1:]
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # rsync's way to end us before the far end's last words are here
+    signal.signal(
+        signal.SIGUSR1, signal.SIG_IGN
+    )  # rsync's way to end us before the far end's last words are here
     os.set_blocking(1, True)  # rsync leaves it otherwise (its option --blocking-io)
     with Asking() as client:
         command = FarCommand(client, target, argv)

@@ -34,7 +34,14 @@ _REASON = _or_null(
 )
 _USAGE = _or_null(_object(memory=_NUMBER))
 _KERNEL = _object(
-    {"usage": _USAGE, "fronts": _WHOLE, "notebook": _TEXT, "created": _NUMBER, "life": _WHOLE},
+    {
+        "devices": _list(_object(uuid=_TEXT)),
+        "usage": _USAGE,
+        "fronts": _WHOLE,
+        "notebook": _TEXT,
+        "created": _NUMBER,
+        "life": _WHOLE,
+    },
     kernel=_TEXT,
     entry=_TEXT,
     target=_TEXT,

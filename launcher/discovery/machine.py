@@ -88,6 +88,16 @@ class GpuProcess:
 
 
 @dataclass(frozen=True)
+class Lease:
+    """Of a GPU, for a kernel; what is not known is None (a holder in another container)."""
+
+    user: str | None = None
+    mine: bool | None = None  # of the user who asked
+    kernel: str | None = None
+    since: float | None = None
+
+
+@dataclass(frozen=True)
 class Gpu:
     vendor: str | None = None  # nvidia, amd, intel
     kind: str | None = None  # gpu, mig (an instance of one), integrated
@@ -106,6 +116,7 @@ class Gpu:
     compute_mode: str | None = None
     capability: str | None = None
     processes: tuple[GpuProcess, ...] | None = None  # None: they cannot be known
+    lease: Lease | None = None
     problem: str | None = None
 
 

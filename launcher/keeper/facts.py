@@ -62,6 +62,7 @@ class Facts:
     far: str = ""  # what the agent calls it, when another keeper named it; else it has one name
     lives_before: int = 0  # lives that it had under other keepers
     owed: bool = False  # it was given up while out of reach: the agent must still be told to stop it
+    devices: list[dict[str, Any]] = field(default_factory=list)  # GPUs that the agent leased for it
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -90,6 +91,7 @@ class Facts:
             "reason": self.reason,
             "life": self.life,
             "notebook": self.notebook,
+            "devices": self.devices,
             "created": self.created,
             "since": self.since,
         }

@@ -25,6 +25,7 @@ from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
 from .facts import MOVES, Facts, IllegalMove, KernelState, reason_from_error
 from .far_agent import AgentGone, SessionLost
+from .programs import devices, start
 from .user import KeeperUser
 from .wire import pack_request, unpack_message
 from .working_directory import notebook_directory
@@ -157,8 +158,9 @@ class Kernel:
                 await self._look_for_left_behind(held)
             if self.target.warm and self.facts.far_life == 1 and not self.facts.far:
                 await self._take_spare(held, place)
-            answer = await held.agent.request("start", **self._start_arguments(place))
+            answer = await start(held.agent.request, self._start_arguments(place))
             self.facts.interrupt = str(answer.get("interrupt", "signal"))
+            self.facts.devices = [each for each in answer.get("devices") or [] if isinstance(each, dict)]
             self._note_directory(answer, held)
             self._save()
             self._attach_soon()
@@ -187,6 +189,8 @@ class Kernel:
 
     async def _take_spare(self, held: HeldAllocation, place: dict[str, Any] | None) -> None:
         arguments = self._start_arguments(place)
+        if arguments.get("devices"):
+            return  # a spare would keep a GPU from those who need it now
         about = await spares.claim(held.agent, arguments)
         if about is not None:
             self.adopt(about)
@@ -241,6 +245,7 @@ class Kernel:
             "cwd": target.cwd,
             "notebook": notebook,
             **surroundings(target, facts.settings.get("argv")),
+            **devices(target),
             "key": facts.far_key,
             "interrupt": None,
             "keep": target.keep,

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ...backends import find_backend
-from ...backends.archive import Archive, build_nvml, build_probe
 from ..configuration import Target
 from ..errors import FarkernelError
+from .programs import with_programs
 from .server import BadRequest, ClientConnection, Handler
 from .visits import Find, Owner, visit
-
-Ask = Callable[..., Awaitable[dict[str, Any]]]
 
 DEADLINE = 15.0
 #: Of the deadline, for the machine itself; the rest is for the way there and back.
 _SHARE = 0.8
 #: Connections that are opened side by side; a host that does not answer holds up one of them, for its deadline.
 _AT_A_TIME = 100
-_PROGRAMS: dict[str, Callable[[], Archive]] = {"probe": build_probe, "nvml": build_nvml}
 
 
 class NoMachine(FarkernelError):
@@ -33,18 +28,6 @@ class NoMachine(FarkernelError):
         super().__init__(
             f"{target.name} ({target.address}) is no machine of its own",
             "This version shows local: and ssh:// targets",
-        )
-
-
-class NeedsTooMuch(FarkernelError):
-    """The far end asks for a program again and again, or for one that we have not got."""
-
-    kind = "link"
-
-    def __init__(self, need: str) -> None:
-        super().__init__(
-            f"the agent asks for the program {need[:40]!r}",
-            "Agent and keeper may be of different versions: farkernel keeper restart",
         )
 
 
@@ -118,27 +101,3 @@ async def probe(owner: Owner, target: Target, deadline: float, wanted: list[str]
         answer = await with_programs(ask, "probe", deadline=deadline, wanted=wanted, **kernel)
     machine = answer.get("machine")
     return machine if isinstance(machine, dict) else {}
-
-
-async def with_programs(ask: Ask, do: str, **arguments: Any) -> dict[str, Any]:
-    """Ask the agent for something that needs the probe there; brings what it says that it has not got.
-
-    What needs NVIDIA's driver is brought only where there is one.
-    """
-    brought: set[str] = set()
-    named = {name: (await _program(name)).sha256 for name in _PROGRAMS}
-    while True:
-        answer = await ask(do, programs=named, **arguments)
-        need = answer.get("need")
-        if need is None:
-            return answer
-        if need in brought or need not in _PROGRAMS:
-            raise NeedsTooMuch(str(need))
-        brought.add(need)
-        program = await _program(need)
-        await ask("bring", program=program.sha256, content=base64.b64encode(program.content).decode())
-
-
-async def _program(name: str) -> Archive:
-    """Made in a thread the first time: packing takes a while."""
-    return await asyncio.to_thread(_PROGRAMS[name])

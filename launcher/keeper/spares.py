@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from ..errors import FarkernelError, RemoteError
 from .adopted import Adopted
+from .programs import start
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +73,14 @@ async def replenish(agent: Agent, arguments: Mapping[str, Any], wanted: int) -> 
     for _ in range(wanted - waiting):
         name = f"spare-{secrets.token_hex(8)}"
         try:
-            await agent.request(
-                "start",
-                **neutral(arguments),
-                kernel=name,
-                life=1,
-                key=secrets.token_hex(32),
-                keep=KEPT,
-                label={**arguments["label"], "notebook": "", "spare": print_},
-            )
+            own = {
+                "kernel": name,
+                "life": 1,
+                "key": secrets.token_hex(32),
+                "keep": KEPT,
+                "label": {**arguments["label"], "notebook": "", "spare": print_},
+            }
+            await start(agent.request, {**neutral(arguments), **own})
         except FarkernelError as error:
             log.warning("no warm spare could be started: %s", error)
             return

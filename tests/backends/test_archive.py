@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from farkernel.backends.archive import PACKAGE, build_archive, loader_text, stored_archive, strip
+from farkernel.backends.archive import (
+    PACKAGE,
+    PROBE_PACKAGE,
+    build_archive,
+    build_nvml,
+    build_probe,
+    loader_text,
+    stored_archive,
+    strip,
+)
 from farkernel.launcher import agent
 
 OLD_PYTHONS = sorted((Path.home() / ".pyenv" / "versions").glob("2.7.*/bin/python"))
@@ -25,6 +34,24 @@ def test_it_is_small_and_named_by_its_content(capsys: pytest.CaptureFixture[str]
         print(f"\nthe agent's archive: {archive.size} bytes", end=" ")
     assert archive.size == len(archive.content) < 96 * 1024
     assert archive.sha256 == hashlib.sha256(archive.content).hexdigest()
+
+
+def test_the_probe_is_another_one_and_small(capsys: pytest.CaptureFixture[str]) -> None:
+    """It goes to machines that are looked at, and what asks NVIDIA's driver only to those that have one."""
+    probe, nvml = build_probe(), build_nvml()
+    with capsys.disabled():
+        print(f"\nthe probe's archive: {probe.size} bytes; with NVIDIA's driver {nvml.size} more", end=" ")
+    assert probe.size < 32 * 1024
+    assert nvml.size < 96 * 1024
+    with zipfile.ZipFile(io.BytesIO(probe.content)) as archive:
+        assert {f"{PROBE_PACKAGE}/{name}.py" for name in ("__main__", "nvidia", "opencl", "choice")} <= set(
+            archive.namelist()
+        )
+    with zipfile.ZipFile(io.BytesIO(nvml.content)) as archive:
+        assert archive.namelist() == ["pynvml.py"]
+        assert b"Redistribution and use in source and binary forms" in archive.read("pynvml.py")
+    with zipfile.ZipFile(io.BytesIO(build_archive().content)) as archive:
+        assert not [name for name in archive.namelist() if "nvidia" in name]
 
 
 def test_it_is_the_same_in_another_process() -> None:
@@ -77,7 +104,7 @@ def test_what_is_stripped_are_comments_and_docstrings() -> None:
 
 
 def test_stripped_files_do_the_same() -> None:
-    for path in Path(agent.__path__[0]).glob("*.py"):
+    for path in Path(agent.__path__[0]).rglob("*.py"):
         source = path.read_text("utf-8")
         assert code_of(strip(source)) == code_of(source), path.name
 

@@ -1,19 +1,24 @@
 """``python3 probe.zip REQUEST``: looks at this machine, and writes one JSON document (docs/resources.md).
 
 REQUEST is a JSON object: ``wanted`` (names of parts, or null: all), ``patience`` (seconds for each part), ``nvml``
-(the path of the archive with pynvml.py, or null), ``python`` (the kernel's, or null), ``root``.
+(the path of the archive with pynvml.py, or null), ``python`` (the kernel's, or null), ``choose`` (see choice.py),
+``root``.
 """
 
+import contextlib
 import importlib
 import json
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any, Callable, Dict, Iterator, List
 
 from . import (
+    choice,
     cuda,
     disks,
     graphics,
@@ -47,6 +52,25 @@ def main() -> None:
 
 def document(request: Found) -> Found:
     """Everything that was asked for."""
+    with place_for_caches() as caches:
+        os.environ.update(POCL_CACHE_DIR=caches, XDG_CACHE_HOME=caches, CUDA_CACHE_DISABLE="1")
+        return _document(request)
+
+
+@contextlib.contextmanager
+def place_for_caches() -> Iterator[str]:
+    """OpenCL's implementations write into the home when they are merely asked who they are (PoCL a file each time).
+
+    Beside this program, which is in the agent's directory: should we be killed, it goes with the agent.
+    """
+    caches = tempfile.mkdtemp(prefix="caches-", dir=os.path.dirname(os.path.abspath(sys.argv[0])))
+    try:
+        yield caches
+    finally:
+        shutil.rmtree(caches, ignore_errors=True)
+
+
+def _document(request: Found) -> Found:
     root, wanted = str(request.get("root") or "/"), request.get("wanted")
     began = time.monotonic()
     before = processors.times_now(root)
@@ -55,6 +79,8 @@ def document(request: Found) -> Found:
     if "cpu" in found:
         time.sleep(max(began + _APART - time.monotonic(), 0.0))
         found["cpu"]["use"] = processors.use(before, processors.times_now(root))
+    if request.get("choose"):
+        found["choice"] = choice.choose(found.get("gpus", []), request["choose"])
     found.update(version=VERSION, time=time.time(), took=round(time.monotonic() - began, 3))
     return found
 
@@ -99,8 +125,11 @@ def look_at_opencl_of(python: str) -> Iterator[Found]:
     )
     assert child.stdin is not None
     assert child.stdout is not None
-    child.stdin.write(_OPENCL)
-    child.stdin.close()
+    try:
+        child.stdin.write(_OPENCL)
+        child.stdin.close()
+    except OSError:
+        pass  # it ended at once; that it did not come to the end of its work is said below
     done = False
     for line in child.stdout:
         try:

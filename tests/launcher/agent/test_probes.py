@@ -16,7 +16,7 @@ from farkernel.backends.archive import Archive, build_nvml, build_probe
 from farkernel.launcher.agent.probes import ProbeFailed, kernel_python, outcome
 from farkernel.launcher.errors import RemoteError
 from tests.launcher.agent.near_end import NearEnd
-from tests.launcher.agent.probe.pythons import PYTHONS
+from tests.launcher.agent.probe.pythons import OLDEST
 from tests.sites.nvidia import A100, H100, fake_nvml
 
 PROGRAMS = {"probe": build_probe().sha256, "nvml": build_nvml().sha256}
@@ -62,7 +62,7 @@ def test_what_is_not_what_its_hash_says_is_refused(near: NearEnd) -> None:
 
 
 def test_with_a_driver_two_programs_are_needed(run: Path, tmp_path: Path) -> None:
-    near = NearEnd(run, python=str(PYTHONS[0]))
+    near = NearEnd(run, python=OLDEST)
     near.connect({"LD_LIBRARY_PATH": str(fake_nvml(tmp_path))})
     try:
         bring(near, build_probe())

@@ -79,6 +79,15 @@ def test_in_the_kernel_s_environment(probe: Probe, python: Path) -> None:
     assert found["problems"] == []
 
 
+def test_nothing_is_left_in_the_home(probe: Probe, home: Path, archives: Path) -> None:
+    """PoCL makes a file in its cache whenever it is asked."""
+    before = sorted(archives.iterdir())
+    found = probe({"wanted": ["opencl", "opencl of the kernel"], "python": sys.executable})
+    assert len(found["opencl"]) == 2
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+    assert sorted(archives.iterdir()) == before
+
+
 def test_an_environment_that_cannot_say(probe: Probe) -> None:
     found = probe({"wanted": ["opencl of the kernel"], "python": "/bin/false"})
     (problem,) = found["problems"]
