@@ -10,7 +10,7 @@ from .contract import Backend
 
 # scheme of the address → module that defines BACKEND.  Imported when first used: a keeper that only knows `local:`
 # loads no SSH library.
-_MODULES = {"local": ".local", "ssh": ".ssh"}
+_MODULES = {"local": ".local", "ssh": ".ssh", "slurm": ".batch.backend"}
 
 
 class UnknownBackend(FarkernelError):
