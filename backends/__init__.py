@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import cast
+from typing import Protocol, cast
 
 from ..launcher.errors import FarkernelError
-from .contract import Backend
+from .contract import Backend, Indebted
 
 # scheme of the address → module that defines BACKEND.  Imported when first used: a keeper that only knows `local:`
 # loads no SSH library.
@@ -23,6 +23,19 @@ class UnknownBackend(FarkernelError):
             f"this version of Farkernel cannot reach {scheme}: targets",
             f"Use an address that begins with one of: {', '.join(sorted(name + ':' for name in _MODULES))}",
         )
+
+
+class IndebtedBackend(Backend, Indebted, Protocol):
+    """Both at once."""
+
+
+def indebted_backends() -> list[IndebtedBackend]:
+    """Those that have written down something which is still to be given back, perhaps."""
+    from .batch.journal import journal_directory
+
+    if not any(journal_directory().glob("*.json")):
+        return []
+    return [cast(IndebtedBackend, find_backend("slurm"))]
 
 
 def find_backend(scheme: str) -> Backend:

@@ -36,7 +36,9 @@ class BatchAllocation:
 
     linger = 0.0  # a job costs something: it goes with its last kernel
 
-    def __init__(self, cluster: Cluster, submission: Submission, written_down: bool, owe: Callable[[Submission], None]) -> None:
+    def __init__(
+        self, cluster: Cluster, submission: Submission, written_down: bool, owe: Callable[[Submission], None]
+    ) -> None:
         self.name = PREFIX + submission.record.name
         self.job: Job | None = None
         self._cluster = cluster
@@ -55,14 +57,17 @@ class BatchAllocation:
         command = self._cluster.adapter.way_in(job)
         if command is None:
             raise NoWayIn(self._cluster.adapter.title, job)
-        entrance = await self._cluster.entrance()
         place = f"{self._cluster.adapter.title} job {job.id}"
-        return CommandRoute(entrance, self._cluster.adapter.preparation, command, place)
+        return CommandRoute(self._cluster.door, self._cluster.adapter.preparation, command, place)
+
+    def give_up(self) -> None:
+        if self._begun:
+            self._submission.unwanted()
 
     async def release(self) -> None:
         """Returns at once; the job is cancelled as soon as that can be done."""
         if self._begun:
-            self._submission.unwanted()
+            self.give_up()
             self._owe(self._submission)
 
     def facts(self) -> dict[str, Any]:
@@ -84,3 +89,11 @@ class BatchAllocation:
         number = self._submission.record.job
         text = f"the {self._cluster.adapter.title} job {number} is over: {end.text}"
         return {"kind": end.kind.value, "text": f"{text}. {end.advice}".strip()}
+
+    async def look(self) -> float | None:
+        if self.job is None:
+            return None
+        found = await self._cluster.look(self.job)
+        if found is not None:
+            self.job = found
+        return self.job.ends

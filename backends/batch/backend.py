@@ -14,19 +14,16 @@ import secrets
 import weakref
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
 
 from ...launcher.address import parse_address
-from ...launcher.agent.places import private_directory
 from ...launcher.configuration import Target
-from ...launcher.keeper.store import state_directory
 from .. import find_backend
 from ..contract import Route, User
 from .allocation import BatchAllocation
 from .cluster import Cluster
 from .contract import Adapter, Request
 from .job_script import IDLE, TRIED_FIRST
-from .journal import Journal, Phase, Record
+from .journal import Journal, Phase, Record, journal_directory
 from .slurm import ADAPTER as SLURM
 from .submission import Submission
 
@@ -35,16 +32,6 @@ log = logging.getLogger(__name__)
 ADAPTERS: dict[str, Adapter] = {"slurm": SLURM}
 _SETTLE = 8.0
 _CENTURY = 100 * 365 * 24 * 3600
-
-
-def journal_directory() -> Path:
-    """Beside what the keeper writes down of its kernels; where that cannot be written, a reboot forgets."""
-    directory = state_directory()
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return Path(private_directory()) / "keeper" / "state" / "jobs"
-    return directory / "jobs"
 
 
 def login(target: Target) -> Target:
@@ -75,13 +62,8 @@ class Engine:
         front = login(target)
         name = f"{target.address.scheme} by {front.address}"
         if name not in self._clusters:
-
-            allocation = find_backend(front.address.scheme).allocate(front, "login", self._user)
-
-            async def entrance() -> Route:
-                return await allocation.ready(_silently)
-
-            self._clusters[name] = Cluster(ADAPTERS[target.address.scheme], entrance)
+            door = find_backend(front.address.scheme).door(front, self._user)
+            self._clusters[name] = Cluster(ADAPTERS[target.address.scheme], door)
         return self._clusters[name]
 
     def allocation(self, target: Target, key: str, kernel: str) -> BatchAllocation:
@@ -169,12 +151,16 @@ class BatchBackend:
         key = self.key(target, kernel)
         return engine(user).allocation(target, key, key.rpartition("#")[2])
 
-    def login(self, target: Target) -> Target:
-        return login(target)
+    def take_up(self, user: User, wanted: Collection[str]) -> None:
+        engine(user).take_up(wanted)
 
+    async def settle(self, user: User) -> None:
+        if user in _engines:
+            await _engines[user].settle()
 
-def _silently(sentence: str) -> None:
-    """The entrance says nothing while it opens: the link to it has its own words."""
+    def door(self, target: Target, user: User) -> Route:
+        front = login(target)
+        return find_backend(front.address.scheme).door(front, user)
 
 
 BACKEND = BatchBackend()

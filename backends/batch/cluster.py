@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ...launcher.errors import FarkernelError
@@ -59,11 +59,11 @@ class Watch:
 
 
 class Cluster:
-    """See the module.  ``entrance`` gives the route to where the scheduler's commands are."""
+    """See the module.  ``door`` is the route to where the scheduler's commands are."""
 
-    def __init__(self, adapter: Adapter, entrance: Callable[[], Awaitable[Route]]) -> None:
+    def __init__(self, adapter: Adapter, door: Route) -> None:
         self.adapter = adapter
-        self.entrance = entrance
+        self.door = door
         self.commands = 0  # how many were run, for those who want to know what we cost
         self._watches: set[Watch] = set()
         self._turns = asyncio.Semaphore(_AT_A_TIME)
@@ -73,7 +73,9 @@ class Cluster:
         self._places: dict[str, tuple[float, Sequence[str]]] = {}
 
     def __repr__(self) -> str:
-        return f"<Cluster {self.adapter.title}, {len(self._watches)} jobs watched, {self.commands} commands run>"
+        return (
+            f"<Cluster {self.adapter.title}, {len(self._watches)} jobs watched, {self.commands} commands run>"
+        )
 
     async def submit(self, request: Request) -> str:
         """The new job's id.  Raises `Refused`, `RouteError` (nothing was sent), or `CannotTell` and `NoAnswer`: the
@@ -87,6 +89,12 @@ class Cluster:
         """Raises when it is not certain that the scheduler took it."""
         said = await self._run([self.adapter.cancel(job)], _QUERY_DEADLINE)
         self.adapter.cancelled(said[0])
+
+    async def look(self, job: Job) -> Job | None:
+        """One query for one job; None: it is not there."""
+        query = self.adapter.query([job.name], [job.id])
+        found = self.adapter.jobs(await self._run(query, _QUERY_DEADLINE))
+        return next((each for each in found if each.id == job.id), None)
 
     async def details(self, job: Job) -> Job:
         """The job with why it ended, if it has ended."""
@@ -153,6 +161,4 @@ class Cluster:
     async def _run(self, commands: Sequence[Command], deadline: float) -> list[Said]:
         async with self._turns:
             self.commands += len(commands)
-            return await run(await self.entrance(), commands, deadline, self.adapter.preparation)
-
-
+            return await run(self.door, commands, deadline, self.adapter.preparation)

@@ -20,7 +20,9 @@ def failed_end(status: int, signal: int, node: str) -> End:
             'Say where one is: agent_python = ["/path/to/python3"] in the target\'s configuration',
         )
     if signal:
-        return End(EndKind.FAILED, f"its agent was ended{where} by {_signal_name(signal)}", "Start the kernel again")
+        return End(
+            EndKind.FAILED, f"its agent was ended{where} by {_signal_name(signal)}", "Start the kernel again"
+        )
     if status:
         return End(
             EndKind.FAILED,

@@ -13,9 +13,20 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ...launcher.keeper.store import StoreError, checked_name, write_atomically
+from ...launcher.agent.places import private_directory
+from ...launcher.keeper.store import StoreError, checked_name, state_directory, write_atomically
 
 log = logging.getLogger(__name__)
+
+
+def journal_directory() -> Path:
+    """Beside what the keeper writes down of its kernels; where that cannot be written, a reboot forgets."""
+    directory = state_directory()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return Path(private_directory()) / "keeper" / "state" / "jobs"
+    return directory / "jobs"
 
 
 class Phase(enum.Enum):

@@ -18,7 +18,9 @@ from .contract import Command, Said
 
 _MOST = 4 * 1024 * 1024
 # Where the commands are that a login shell would find by its start-up files.
-_PLACES = "/opt/slurm/bin:/usr/local/slurm/bin:/opt/pbs/bin:/opt/torque/bin:/usr/local/bin:/opt/sge/bin/lx-amd64"
+_PLACES = (
+    "/opt/slurm/bin:/usr/local/slurm/bin:/opt/pbs/bin:/opt/torque/bin:/usr/local/bin:/opt/sge/bin/lx-amd64"
+)
 
 _FIND = """\
 if ! command -v {program} >/dev/null 2>&1; then
@@ -92,7 +94,7 @@ def find_program(program: str) -> str:
 def script(commands: Sequence[Command], mark: str, preparation: str = "") -> str:
     """Marks around each command's stdout, its exit status and its stderr; in words that every Bourne shell knows."""
     lines = [preparation, find_program(commands[0].argv[0])]
-    for number, command in enumerate(commands):
+    for command in commands:
         words = [f"{name}={shlex.quote(value)}" for name, value in command.environment.items()]
         words += map(shlex.quote, command.argv)
         # A command that may read our own stdin would eat the rest of the script.

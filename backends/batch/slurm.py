@@ -93,12 +93,18 @@ class Slurm:
     def ended(self, job: Job, said: Sequence[Said]) -> Job:
         shown, accounted = said
         facts = dict(re.findall(r"(?:^|\s)([A-Za-z:/]+)=(\S*)", shown.out)) if shown.status == 0 else {}
-        rows = [line.split("|") for line in accounted.out.splitlines() if line] if accounted.status == 0 else []
+        rows = (
+            [line.split("|") for line in accounted.out.splitlines() if line] if accounted.status == 0 else []
+        )
         word = facts.get("JobState") or (rows[0][0] if rows else "")
         if not word:
             if shown.status and "Invalid job id" not in shown.err:
                 raise CannotTell(self.title, shown.complaint)
-            return _with(job, JobState.ENDED, End(EndKind.GONE, "Slurm no longer knows it, and keeps no accounts of it"))
+            return _with(
+                job,
+                JobState.ENDED,
+                End(EndKind.GONE, "Slurm no longer knows it, and keeps no accounts of it"),
+            )
         state = STATES.get(word.split()[0], JobState.UNKNOWN)
         if state is not JobState.ENDED:
             return _with(job, state, None)
@@ -187,14 +193,20 @@ def _end(word: str, facts: dict[str, str], rows: list[list[str]]) -> End:
     if state == "OUT_OF_MEMORY":
         return _out_of_memory(facts, rows)
     if state == "PREEMPTED":
-        return End(EndKind.PREEMPTED, "a job of higher priority took its place (preempted)", "Start the kernel again")
+        return End(
+            EndKind.PREEMPTED, "a job of higher priority took its place (preempted)", "Start the kernel again"
+        )
     if state in ("NODE_FAIL", "BOOT_FAIL"):
-        return End(EndKind.NODE_FAILED, f"its node {node} failed".replace("  ", " "), "Start the kernel again")
+        return End(
+            EndKind.NODE_FAILED, f"its node {node} failed".replace("  ", " "), "Start the kernel again"
+        )
     if state == "DEADLINE":
         return End(EndKind.TIME_LIMIT, "its deadline was reached")
     if state == "CANCELLED":
         who = f" by user {rest.removeprefix('by ')}" if rest.startswith("by ") else ""
-        return End(EndKind.CANCELLED, f"it was cancelled{who}", "Start the kernel again if that was not meant")
+        return End(
+            EndKind.CANCELLED, f"it was cancelled{who}", "Start the kernel again if that was not meant"
+        )
     status, _, signal = (facts.get("ExitCode") or (rows[0][1] if rows else "0:0")).partition(":")
     return failed_end(int(status or 0), int(signal or 0), node)
 
@@ -202,11 +214,10 @@ def _end(word: str, facts: dict[str, str], rows: list[list[str]]) -> End:
 def _out_of_memory(facts: dict[str, str], rows: list[list[str]]) -> End:
     asked = facts.get("MinMemoryNode") or facts.get("MinMemoryCPU") or (rows[0][3] if rows else "")
     most = max((row[2] for row in rows if len(row) > 2 and row[2]), key=len, default="")
-    figures = [f"it had {asked}"] if asked else []
-    figures += [f"and used {most}"] if most else []
+    figures = " and used ".join([f"it had {asked}"] * bool(asked) + [most] * bool(most))
     return End(
         EndKind.OUT_OF_MEMORY,
-        f"it ran out of memory{f' ({" ".join(figures)})' if figures else ''}",
+        f"it ran out of memory ({figures})" if figures else "it ran out of memory",
         'Ask for more: resources = { memory = "…" }',
     )
 

@@ -105,7 +105,12 @@ REASONS = {
 }
 
 # Limits are named by a system (resource limits guide, "Job reason codes"): whose limit, of what, for what.
-_WHOSE = (("AssocGrp", "your account"), ("AssocMax", "your account"), ("QOSGrp", "the QOS"), ("QOSMax", "the QOS"))
+_WHOSE = (
+    ("AssocGrp", "your account"),
+    ("AssocMax", "your account"),
+    ("QOSGrp", "the QOS"),
+    ("QOSMax", "the QOS"),
+)
 
 
 def explain(reason: str) -> str:

@@ -1,7 +1,7 @@
 """One job from its name to its end, such that it is never there twice and never left behind (DESIGN §3, promise 4).
 
-Whatever is about to be done is on disk first.  A submission whose answer was lost is looked for by the job's name, several
-times, before it is sent again: a controller that was frozen takes it when it wakes up.
+Whatever is about to be done is on disk first.  A submission whose answer was lost is looked for by the job's name,
+several times, before it is sent again: a controller that was frozen takes it when it wakes up.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ class Submission:
                 if not found:
                     missing += 1
                     if missing > 1:
-                        self._over(await self._how_it_ended(Job(self.record.job, self.record.name, JobState.UNKNOWN)))
+                        self._over(
+                            await self._how_it_ended(Job(self.record.job, self.record.name, JobState.UNKNOWN))
+                        )
                     continue
                 missing = 0
                 job = self._one_of(found)
@@ -136,7 +138,9 @@ class Submission:
     async def _cancel_doubles(self, found: list[Job], ours: Job) -> None:
         for job in found:
             if job.id != ours.id and job.state not in (JobState.ENDED, JobState.ENDING):
-                log.warning("job %s was taken twice by the scheduler; cancelling %s", self.record.name, job.id)
+                log.warning(
+                    "job %s was taken twice by the scheduler; cancelling %s", self.record.name, job.id
+                )
                 await self._cluster.cancel(job.id)
 
     async def _how_it_ended(self, job: Job) -> Job:

@@ -22,8 +22,8 @@ class CommandRoute:
     command is inside is skipped up to a mark; only then the stream is given out, so that nothing is read ahead.
     """
 
-    def __init__(self, entrance: Route, preparation: str, command: Sequence[str], place: str) -> None:
-        self._entrance = entrance
+    def __init__(self, door: Route, preparation: str, command: Sequence[str], place: str) -> None:
+        self._door = door
         self._preparation = preparation
         self._command = tuple(command)
         self._place = place
@@ -34,7 +34,7 @@ class CommandRoute:
     async def open(self, command: Sequence[str], receiver: Receiver) -> Stream:
         mark = secrets.token_hex(16)
         threshold = _Threshold(mark.encode(), receiver)
-        stream = await self._entrance.open(("/bin/sh", "-s"), threshold)
+        stream = await self._door.open(("/bin/sh", "-s"), threshold)
         try:
             stream.write([self.script(mark, command).encode()])
             async with asyncio.timeout(_DEADLINE):
@@ -117,5 +117,3 @@ class _Threshold:
             self._ended = said
         else:
             self.crossed.set_exception(_Closed(said or self._seen[-300:].decode("utf-8", "replace")))
-
-

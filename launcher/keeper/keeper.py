@@ -99,7 +99,10 @@ class Keeper:
     async def take_up(self) -> None:
         """Find again what the facts speak of; a kernel that cannot be taken up is said, and hinders no other."""
         kernels: list[Kernel] = []
+        wanted: set[str] = set()
         for name, found in self._store.load().items():
+            if found.get("state") != KernelState.ENDED.value:
+                wanted.add(str(found.get("allocation")))
             try:
                 facts = Facts.from_dict(found)
                 if facts.state == KernelState.ENDED.value:
@@ -115,6 +118,7 @@ class Keeper:
         for kernel in kernels:
             kernel.resume()
             kernel.front_left(None)  # nobody is here yet: `keep` counts
+        self._allocations.take_up(wanted)
         self.consider_idle()
 
     def _pay(self, facts: Facts) -> None:
@@ -397,6 +401,7 @@ class Keeper:
                 await kernel.stop(now=False, text="its allocation was released")
         if held.up:
             await spares.end_all(held.agent)
+        held.give_back()
         await held.close()
         return {}
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from ...backends.contract import Costly
 from ..agent.channels import Priority
 from ..agent.zmtp import Buffer, decode_message, encode_message
 from ..configuration import Target
@@ -309,6 +310,9 @@ class Kernel:
         if self.allocation is not None and not self.allocation.up:
             self._answerer.cell_waits(self.allocation)
 
+    def notice(self, sentence: str) -> None:
+        self.local.say_notice(sentence)
+
     def allocation_lost(self, error: FarkernelError) -> None:
         self.allocation = None
         self._end(reason_from_error(error.as_dict()))
@@ -358,9 +362,21 @@ class Kernel:
             self.local.hand_over()
             self._replenish()
         elif state == "ended":
-            self._end(
+            found = (
                 reason if isinstance(reason, dict) else {"kind": "unknown", "text": "the kernel has ended"}
             )
+            if self.allocation is not None and self.allocation.costly is not None and not self._stop_asked:
+                self._chore(self._end_explained(self.allocation.costly, found), "explain the end")
+            else:
+                self._end(found)
+
+    async def _end_explained(self, costly: Costly, reason: dict[str, Any]) -> None:
+        """What ends a job ends its kernels by a signal: the scheduler knows better than the agent why."""
+        because = None
+        if reason.get("kind") != "oom" and (reason.get("kind") != "exit" or reason.get("status")):
+            with contextlib.suppress(FarkernelError, TimeoutError):
+                because = await costly.explain()
+        self._end({**reason, **(because or {})})
 
     # messages
 
@@ -552,7 +568,7 @@ class Kernel:
                         await held.agent.request("forget", kernel=self.far)
             for channel in self._channels.values():
                 held.agent.close_channel(channel)
-            held.leave(self, self.local.say_waiting)
+            held.leave(self, self.local.say_waiting, for_good=forget)
         await self.local.close(forget)
         if forget:
             self._save()

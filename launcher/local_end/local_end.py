@@ -261,6 +261,14 @@ class LocalEnd:
             self.publish(self.composer.stream(text, cell.message, "stderr"))
             said()
 
+    def say_notice(self, sentence: str) -> None:
+        """In the cell that runs, or in the next one: what belongs to no cell is shown by no notebook (DESIGN §4)."""
+        cell, text = self.running_cell(), f"[farkernel] {sentence}\n"
+        if cell is None:
+            self.say_once(text, _nothing)
+        else:
+            self.publish(self.composer.stream(text, cell.message, "stderr"))
+
     def say_dropped(self, name: str, size: Any, first: Any, last: Any) -> None:
         """Output that no limit could keep is never dropped in silence (DESIGN §3, promise 1)."""
         count = last - first + 1 if isinstance(first, int) and isinstance(last, int) else None
@@ -639,3 +647,7 @@ class LocalEnd:
             del self._active[request.message.msg_id]
             self._call_those_who_wait()
         self._log.done(request)
+
+
+def _nothing() -> None:
+    """Nobody needs to know that it was said."""

@@ -160,7 +160,7 @@ class SlurmSite:
         """Job id → state, of the jobs that have not ended (or in the given states)."""
         wanted = ["--states=" + ",".join(states)] if states else []
         lines = self.command("squeue", "--noheader", "--format=%i %T", *wanted).splitlines()
-        return {number: state for number, state in map(str.split, lines)}
+        return dict(line.split() for line in lines)
 
     # inside
 
@@ -205,7 +205,12 @@ class SlurmSite:
 
     def _run(self, *argv: str) -> None:
         done = subprocess.run(
-            argv, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=30, check=False
+            argv,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
         if done.returncode:
             raise AssertionError(f"{argv[0]}: {done.stderr.strip()}")
@@ -217,7 +222,9 @@ class SlurmSite:
             if set(said.split()) >= set(_NODES):
                 return
             if time.monotonic() > deadline:
-                raise AssertionError(f"Slurm did not come up: {(self.root / 'slurmctld.log').read_text()[-2000:]}")
+                raise AssertionError(
+                    f"Slurm did not come up: {(self.root / 'slurmctld.log').read_text()[-2000:]}"
+                )
             time.sleep(0.1)
 
     def _pid(self, name: str) -> int | None:
