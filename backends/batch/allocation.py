@@ -7,34 +7,20 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ..contract import AllocationError, Route
+from ..contract import Route
 from .cluster import Cluster
 from .contract import Job
 from .job_script import PREFIX
 from .submission import Submission
-from .ways import CommandRoute
+from .ways import JobRoute
 
 log = logging.getLogger(__name__)
 
 _EXPLAIN_DEADLINE = 15.0
 
 
-class NoWayIn(AllocationError):
-    """The job runs, and nothing leads into it."""
-
-    kind = "no-way-in"
-
-    def __init__(self, scheduler: str, job: Job) -> None:
-        super().__init__(
-            f"the {scheduler} job {job.id} runs on {job.node or 'a node'}, and there is no way into it",
-            "See: farkernel doctor with the target's name",
-        )
-
-
 class BatchAllocation:
     """See `backends.contract.Allocation`."""
-
-    linger = 0.0  # a job costs something: it goes with its last kernel
 
     def __init__(
         self, cluster: Cluster, submission: Submission, written_down: bool, owe: Callable[[Submission], None]
@@ -54,11 +40,7 @@ class BatchAllocation:
         written_down, self._begun = self._begun, True
         self.job = job = await self._submission.running(report, written_down)
         report(f"{self._cluster.adapter.title} job {job.id} runs on {job.node}; its agent is starting")
-        command = self._cluster.adapter.way_in(job)
-        if command is None:
-            raise NoWayIn(self._cluster.adapter.title, job)
-        place = f"{self._cluster.adapter.title} job {job.id}"
-        return CommandRoute(self._cluster.door, self._cluster.adapter.preparation, command, place)
+        return JobRoute(self._cluster, job)
 
     def give_up(self) -> None:
         if self._begun:

@@ -64,6 +64,7 @@ class Cluster:
     def __init__(self, adapter: Adapter, door: Route) -> None:
         self.adapter = adapter
         self.door = door
+        self.way = ""  # by which a job was entered last
         self.commands = 0  # how many were run, for those who want to know what we cost
         self._watches: set[Watch] = set()
         self._turns = asyncio.Semaphore(_AT_A_TIME)
@@ -100,6 +101,10 @@ class Cluster:
         """The job with why it ended, if it has ended."""
         said = await self._run(self.adapter.details(job.id), _QUERY_DEADLINE)
         return self.adapter.ended(job, said)
+
+    async def ask(self, commands: Sequence[Command]) -> list[Said]:
+        """Some other question, where the scheduler's commands are."""
+        return await self._run(commands, _QUERY_DEADLINE)
 
     @contextlib.contextmanager
     def watching(self, name: str, job: str) -> Iterator[Watch]:

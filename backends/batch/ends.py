@@ -8,6 +8,7 @@ from .contract import End, EndKind
 
 # Exit statuses of the job's script (job_script.py).
 NO_PYTHON = 97
+BAD_NAME = 96  # the scheduler gave the job another name than we asked for
 
 
 def failed_end(status: int, signal: int, node: str) -> End:

@@ -12,11 +12,14 @@ import textwrap
 
 from ..archive import PACKAGE, build_archive
 from ..boot import PYTHONS
-from .ends import NO_PYTHON
+from .ends import BAD_NAME, NO_PYTHON
 
 # What the job's script understands.
 IDLE = "FARKERNEL_JOB_IDLE"  # seconds that the agent waits for a keeper when it has no kernel
 TRIED_FIRST = "FARKERNEL_JOB_PYTHONS"  # paths, with colons between them
+
+# Where a job's script writes down on which node it runs, in the home.
+RENDEZVOUS = ".cache/farkernel/jobs"
 
 # The allocation's name at the far end is the job's; the loader starts no agent of its own for such a name.
 PREFIX = "job:"
@@ -48,11 +51,23 @@ _SCRIPT = """\
 #!/bin/sh
 trap : TERM USR1 USR2 XCPU
 name=${{SLURM_JOB_NAME:-${{PBS_JOBNAME:-${{LSB_JOBNAME:-${{OAR_JOB_NAME:-${{FARKERNEL_JOB_NAME:-$JOB_NAME}}}}}}}}}}
+case $name in
+  fk-*[!A-Za-z0-9-]* | fk-) exit {bad_name} ;;
+  fk-*) ;;
+  *) exit {bad_name} ;;
+esac
+note=${{HOME:-/nonexistent}}/{rendezvous}
+if mkdir -p "$note" 2>/dev/null; then
+  find "$note" -type f -mtime +30 -exec rm -f {{}} + 2>/dev/null
+  note=$note/$name
+  uname -n >"$note"
+fi
 FARKERNEL_AGENT_IDLE=${{{idle}:-3600}}
 FARKERNEL_UMASK=$(umask)
 export FARKERNEL_AGENT_IDLE FARKERNEL_UMASK
 umask 077
 tried=${tried}
+status=99
 unset {idle} {tried} FARKERNEL_JOB_NAME
 IFS=:
 for python in $tried {pythons}; do
@@ -61,8 +76,10 @@ for python in $tried {pythons}; do
 {archive}
 FARKERNEL
   status=$?
-  [ $status -eq 99 ] || exit $status
+  [ $status -eq 99 ] || break
 done
+rm -f "$note"
+[ $status -eq 99 ] || exit $status
 exit {no_python}
 """
 
@@ -78,4 +95,6 @@ def job_script() -> str:
         start=_START,
         archive="\n".join(textwrap.wrap(archive, 76)),
         no_python=NO_PYTHON,
+        bad_name=BAD_NAME,
+        rendezvous=RENDEZVOUS,
     )

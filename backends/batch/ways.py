@@ -1,119 +1,120 @@
-"""Ways into a running job: routes that lead to where its agent is."""
+"""Ways into a running job: routes that lead to where its agent is, tried in order, and the one that worked first.
+
+| way | what it needs |
+| --- | --- |
+| step | the scheduler's own command that runs something in a job (`Adapter.way_in`: srun, oarsh, condor_ssh_to_job) |
+| here | the job runs on the machine where the scheduler's commands are |
+| ssh | from there, an ssh to the job's node that asks for nothing |
+
+Where a job runs is told by a small file that its script leaves in the home, if scheduler and node share one.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-import shlex
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 
+from ...launcher.errors import FarkernelError
 from ...launcher.text import one_line
 from ..contract import Receiver, Route, RouteError, Stream
-from .runner import find_program
+from .cluster import Cluster
+from .command_route import CommandRoute
+from .contract import Command, Job
+from .job_script import RENDEZVOUS
 
-_DEADLINE = 60.0
-_MOST_NOISE = 64 * 1024
+log = logging.getLogger(__name__)
+
+# Nothing is asked, and a host key that is not known is refused (DESIGN §3, promise 5).
+_SSH = (
+    "ssh",
+    "-T",
+    "-q",
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "StrictHostKeyChecking=yes",
+    "-o",
+    "ConnectTimeout=15",
+)
 
 
-class CommandRoute:
-    """Runs a command of the scheduler where its commands are, and in it what is asked for, inside the job.
+class JobRoute:
+    """Into one running job."""
 
-    The far shell gets the script that starts it on its stdin and has nothing to quote.  Whatever is printed before the
-    command is inside is skipped up to a mark; only then the stream is given out, so that nothing is read ahead.
-    """
-
-    def __init__(self, door: Route, preparation: str, command: Sequence[str], place: str) -> None:
-        self._door = door
-        self._preparation = preparation
-        self._command = tuple(command)
-        self._place = place
+    def __init__(self, cluster: Cluster, job: Job) -> None:
+        self._cluster = cluster
+        self._job = job
 
     def __repr__(self) -> str:
-        return f"<CommandRoute by {self._command[0]} into {self._place}>"
+        return f"<JobRoute into {self._place}, last by {self._cluster.way or 'no way yet'}>"
+
+    @property
+    def _place(self) -> str:
+        return f"{self._cluster.adapter.title} job {self._job.id}"
 
     async def open(self, command: Sequence[str], receiver: Receiver) -> Stream:
-        mark = secrets.token_hex(16)
-        threshold = _Threshold(mark.encode(), receiver)
-        stream = await self._door.open(("/bin/sh", "-s"), threshold)
-        try:
-            stream.write([self.script(mark, command).encode()])
-            async with asyncio.timeout(_DEADLINE):
-                await threshold.crossed
-        except TimeoutError:
-            stream.close()
-            raise self._failed(f"nothing came back within {_DEADLINE:g} s") from None
-        except _Closed as closed:
-            raise self._failed(str(closed)) from None
-        except BaseException:
-            stream.close()
-            raise
-        return threshold.hand_over(stream)
+        failures: list[str] = []
+        for name in sorted(WAYS, key=lambda name: name != self._cluster.way):
+            try:
+                route = await WAYS[name](self._cluster, self._job)
+                if route is None:
+                    continue
+                stream = await route.open(command, receiver)
+            except FarkernelError as error:
+                log.info("way %s into %s: %s", name, self._place, error)
+                failures.append(error.what)
+                continue
+            self._cluster.way = name
+            return stream
+        raise NoWay(self._place, self._job.node, failures)
 
-    def script(self, mark: str, command: Sequence[str]) -> str:
-        """The last thing that the outer shell does is to become the scheduler's command."""
-        inner = f"printf '%s\\n' {mark}; exec {shlex.join(command)}"
-        outer = shlex.join([*self._command, "/bin/sh", "-c", inner])
-        return f"{self._preparation}\n{find_program(self._command[0])}exec {outer}\n"
 
-    def _failed(self, why: str) -> RouteError:
-        return RouteError(
-            f"{self._command[0]} does not get into {self._place}: {one_line(why)[:300]}",
-            "Try it by hand where the job was submitted: " + shlex.join([*self._command, "hostname"]),
+class NoWay(RouteError):
+    """The job runs, and nothing leads into it (now)."""
+
+    def __init__(self, place: str, node: str, failures: Sequence[str]) -> None:
+        why = "; ".join(one_line(each) for each in failures) or "the scheduler has no command for it"
+        super().__init__(
+            f"no way leads into {place} on {node or 'its node'}: {why}",
+            "The scheduler's own command, or an ssh to the node that asks for nothing, would be one",
         )
 
 
-class _Closed(Exception):
-    """The stream ended before the mark had come."""
+async def _step(cluster: Cluster, job: Job) -> Route | None:
+    command = cluster.adapter.way_in(job)
+    if command is None:
+        return None
+    return CommandRoute(cluster.door, cluster.adapter.preparation, command, f"job {job.id}")
 
 
-class _Threshold:
-    """Reads up to the mark, then passes everything on."""
+async def _here(cluster: Cluster, job: Job) -> Route | None:
+    node, machine = await _where(cluster, job)
+    return cluster.door if node and node == machine else None
 
-    def __init__(self, mark: bytes, receiver: Receiver) -> None:
-        self._mark = mark + b"\n"
-        self._receiver = receiver
-        self._seen = bytearray()
-        self._inside = False
-        self._over = False
-        self._early: list[bytes] = []
-        self._ended: str | None = None
-        self.crossed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def hand_over(self, stream: Stream) -> Stream:
-        """The receiver may be called from now on."""
-        self._inside = True
-        for data in self._early:
-            self._receiver.data_received(data)
-        if self._ended is not None:
-            self._receiver.closed(self._ended)
-        return stream
+async def _ssh(cluster: Cluster, job: Job) -> Route | None:
+    node, machine = await _where(cluster, job)
+    node = node or job.node
+    if not node or node == machine:
+        return None
+    return CommandRoute(cluster.door, "", (*_SSH, "--", node), f"{node} by ssh")
 
-    def data_received(self, data: bytes) -> None:
-        if self._inside:
-            self._receiver.data_received(data)
-        elif self.crossed.done():
-            self._early.append(data)
-        else:
-            self._look(data)
 
-    def _look(self, data: bytes) -> None:
-        self._seen += data
-        place = self._seen.find(self._mark)
-        if place >= 0:
-            rest = bytes(self._seen[place + len(self._mark) :])
-            self._early += [rest] if rest else []
-            self.crossed.set_result(None)
-        elif len(self._seen) > _MOST_NOISE:
-            self.crossed.set_exception(_Closed("it printed more than 64 KiB before it was inside"))
+WAYS: dict[str, Callable[[Cluster, Job], Awaitable[Route | None]]] = {
+    "step": _step,
+    "here": _here,
+    "ssh": _ssh,
+}
 
-    def writable(self) -> None:
-        if self._inside:
-            self._receiver.writable()
 
-    def closed(self, said: str) -> None:
-        if self._inside:
-            self._receiver.closed(said)
-        elif self.crossed.done():
-            self._ended = said
-        else:
-            self.crossed.set_exception(_Closed(said or self._seen[-300:].decode("utf-8", "replace")))
+async def _where(cluster: Cluster, job: Job) -> tuple[str, str]:
+    """The node that the job's script wrote down (or nothing), and the machine where we look."""
+    # The shell puts the home in; the job's name is ours, and safe.
+    look = f'uname -n; cat "$HOME/{RENDEZVOUS}/$1" 2>/dev/null'
+    (said,) = await cluster.ask([Command(("sh", "-c", look, "sh", job.name))])
+    machine, _, node = said.out.partition("\n")
+    name = node.strip()
+    safe = (
+        name and all(each.isalnum() or each in ".-_" for each in name) and name.isascii() and name[0] != "-"
+    )
+    return (name if safe else ""), machine.strip()

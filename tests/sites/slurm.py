@@ -62,7 +62,7 @@ AccountingStorageType=accounting_storage/none
 NodeName=gpu1 NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu_port} CPUs=4 RealMemory=2000 Gres=gpu:a100:2 State=UNKNOWN
 PartitionName=debug Nodes=node[1-3] Default=YES MaxTime=60 DefaultTime=10 State=UP
 PartitionName=gpu Nodes=gpu1 MaxTime=60 State=UP
-PartitionName=closed Nodes=node1 MaxTime=60 State=INACTIVE
+PartitionName=closed Nodes=node1 MaxTime=60 State=DOWN
 """
 _NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=4000 State=UNKNOWN"
 
@@ -136,6 +136,10 @@ class SlurmSite:
 
     def thaw_controller(self) -> None:
         os.kill(self._pid("slurmctld") or 0, signal.SIGCONT)
+
+    def controller_runs(self) -> bool:
+        pid = self._pid("slurmctld")
+        return pid is not None and psutil.pid_exists(pid)
 
     def start_node(self, name: str) -> None:
         self._run(_DAEMONS + "slurmd", "-f", str(self.root / "slurm.conf"), "-N", name)
@@ -232,6 +236,45 @@ class SlurmSite:
             return int((self.root / f"{name}.pid").read_text())
         except (OSError, ValueError):
             return None
+
+
+class Wrappers:
+    """Stand before Slurm's commands on PATH: count the calls, and do something once after (or before) one of them."""
+
+    PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "srun", "sacct")
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._log = directory / "calls"
+        for program in self.PROGRAMS:
+            path = directory / program
+            path.write_text(_WRAPPER.format(directory=directory, program=program))
+            path.chmod(0o755)
+
+    def once(self, when: str, program: str, lines: str) -> None:
+        """``when``: before or after.  The lines are the shell's."""
+        temporary = self.directory / "new"
+        temporary.write_text(lines + "\n")
+        temporary.rename(self.directory / f"{when}-{program}")
+
+    def calls(self, program: str = "") -> list[float]:
+        """When that program (or any) was called."""
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        return [float(when) for when, name in map(str.split, lines) if program in ("", name)]
+
+
+_WRAPPER = """\
+#!/bin/sh
+hook() {{
+  if mv {directory}/$1-{program} {directory}/$1-{program}.taken 2>/dev/null; then . {directory}/$1-{program}.taken; fi
+}}
+echo "$(date +%s.%N) {program}" >>{directory}/calls
+hook before
+/usr/bin/{program} "$@"
+status=$?
+hook after
+exit $status
+"""
 
 
 def _free_ports(count: int) -> list[int]:
