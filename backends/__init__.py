@@ -10,7 +10,8 @@ from .contract import Backend, Indebted
 
 # scheme of the address → module that defines BACKEND.  Imported when first used: a keeper that only knows `local:`
 # loads no SSH library.
-_MODULES = {"local": ".local", "ssh": ".ssh", "slurm": ".batch.backend"}
+_BATCH = ("slurm", "pbs", "torque", "sge", "lsf", "htcondor", "oar")
+_MODULES = {"local": ".local", "ssh": ".ssh", **dict.fromkeys(_BATCH, ".batch.backend")}
 
 
 class UnknownBackend(FarkernelError):

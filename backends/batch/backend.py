@@ -19,17 +19,25 @@ from ...launcher.address import parse_address
 from ...launcher.configuration import Target
 from .. import find_backend
 from ..contract import Route, User
+from . import htcondor, lsf, oar, pbs, sge, slurm, torque
 from .allocation import BatchAllocation
 from .cluster import Cluster
 from .contract import Adapter, Request
 from .job_script import IDLE, TRIED_FIRST
 from .journal import Journal, Phase, Record, journal_directory
-from .slurm import ADAPTER as SLURM
 from .submission import Submission
 
 log = logging.getLogger(__name__)
 
-ADAPTERS: dict[str, Adapter] = {"slurm": SLURM}
+ADAPTERS: dict[str, Adapter] = {
+    "slurm": slurm.ADAPTER,
+    "pbs": pbs.ADAPTER,
+    "torque": torque.ADAPTER,
+    "sge": sge.ADAPTER,
+    "lsf": lsf.ADAPTER,
+    "htcondor": htcondor.ADAPTER,
+    "oar": oar.ADAPTER,
+}
 _SETTLE = 8.0
 _CENTURY = 100 * 365 * 24 * 3600
 

@@ -15,9 +15,9 @@ from dataclasses import replace
 
 from ...launcher.errors import FarkernelError
 from ..contract import Route
-from .contract import Adapter, Command, Job, JobState, Request, Said
+from .contract import Adapter, Command, Job, JobState, NoScheduler, Request, Said, Wanted
 from .job_script import job_script
-from .runner import run
+from .runner import find_program, run
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class Cluster:
     def __init__(self, adapter: Adapter, door: Route) -> None:
         self.adapter = adapter
         self.door = door
+        self.preparation = f"{adapter.preparation}\n{find_program(adapter.program)}"
         self.way = ""  # by which a job was entered last
         self.commands = 0  # how many were run, for those who want to know what we cost
         self._watches: set[Watch] = set()
@@ -93,9 +94,9 @@ class Cluster:
 
     async def look(self, job: Job) -> Job | None:
         """One query for one job; None: it is not there."""
-        query = self.adapter.query([job.name], [job.id])
+        query = self.adapter.query([Wanted(job.name, job.id)])
         found = self.adapter.jobs(await self._run(query, _QUERY_DEADLINE))
-        return next((each for each in found if each.id == job.id), None)
+        return next((_dated(each) for each in found if each.id == job.id), None)
 
     async def details(self, job: Job) -> Job:
         """The job with why it ended, if it has ended."""
@@ -133,7 +134,7 @@ class Cluster:
 
     async def _look(self, watches: list[Watch]) -> None:
         queues = sorted({queue for watch in watches if (queue := self._wants_place(watch))})
-        query = list(self.adapter.query([watch.name for watch in watches], [w.job for w in watches if w.job]))
+        query = list(self.adapter.query([Wanted(watch.name, watch.job) for watch in watches]))
         places = [place for queue in queues if (place := self.adapter.place(queue)) is not None]
         try:
             said = await self._run([*query, *places], _QUERY_DEADLINE)
@@ -147,7 +148,7 @@ class Cluster:
             self._places[queue] = (time.monotonic(), self.adapter.order(answer))
         for watch in watches:
             mine = [job for job in found if job.name == watch.name or (job.id and job.id == watch.job)]
-            watch.tell([self._placed(job) for job in mine], None)
+            watch.tell([self._placed(_dated(job)) for job in mine], None)
 
     def _wants_place(self, watch: Watch) -> str:
         """The queue in which its place shall be looked for now, or nothing."""
@@ -166,4 +167,13 @@ class Cluster:
     async def _run(self, commands: Sequence[Command], deadline: float) -> list[Said]:
         async with self._turns:
             self.commands += len(commands)
-            return await run(self.door, commands, deadline, self.adapter.preparation)
+            said = await run(self.door, commands, deadline, self.preparation)
+        # The shell's own status for a command that it does not find (POSIX, "Exit Status for Commands").
+        if said[0].status == 127:
+            raise NoScheduler(self.adapter.title, self.adapter.program)
+        return said
+
+
+def _dated(job: Job) -> Job:
+    """With the moment at which it ends, if the scheduler said how long it still has."""
+    return job if job.left is None else replace(job, ends=time.time() + job.left)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from ...launcher.text import one_line
 from ..contract import Receiver, Route, RouteError, Stream
-from .runner import find_program
 
 _DEADLINE = 60.0
 _MOST_NOISE = 64 * 1024
@@ -53,7 +52,7 @@ class CommandRoute:
         """The last thing that the outer shell does is to become the scheduler's command."""
         inner = f"printf '%s\\n' {mark}; exec {shlex.join(command)}"
         outer = shlex.join([*self._command, "/bin/sh", "-c", inner])
-        return f"{self._preparation}\n{find_program(self._command[0])}exec {outer}\n"
+        return f"{self._preparation}\nexec {outer}\n"
 
     def _failed(self, why: str) -> RouteError:
         return RouteError(

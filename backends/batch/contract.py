@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ...launcher.errors import FarkernelError
 from ...launcher.text import one_line
@@ -62,6 +62,7 @@ class Job:
     node: str = ""  # where the job's script runs
     starts: float | None = None  # expected
     ends: float | None = None
+    left: float | None = None  # seconds until it ends, for schedulers that say that instead
     ahead: int | None = None  # jobs before it in the queue
     queue: str = ""
     end: End | None = None
@@ -81,6 +82,13 @@ class Request:
     nodes: int | None = None
     options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)  # for the job's script
+
+
+class Wanted(NamedTuple):
+    """A job that a query asks for; ``id`` is empty as long as it is not known."""
+
+    name: str
+    id: str
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,18 @@ class CannotTell(FarkernelError):
         )
 
 
+class NoScheduler(AllocationError):
+    """Its commands are not there."""
+
+    kind = "no-scheduler"
+
+    def __init__(self, scheduler: str, program: str) -> None:
+        super().__init__(
+            f"{scheduler}'s command {program} is not found where the target's address leads",
+            "Is it the right login host? If a login shell there finds it only after `module load`, put it on PATH",
+        )
+
+
 class Refused(AllocationError):
     """The scheduler read the request and will not have it."""
 
@@ -150,6 +170,8 @@ class Adapter(Protocol):
     """Its name for people."""
     longest_name: int
     """Characters that a job's name may have."""
+    program: str
+    """The command that submits: where it is, the others are."""
     preparation: str
     """Shell lines before every command: a constant."""
 
@@ -159,8 +181,8 @@ class Adapter(Protocol):
     def submitted(self, said: Said) -> str:
         """The job's id.  Raises `Refused` when it is certain that there is no job, else `CannotTell`."""
 
-    def query(self, names: Sequence[str], ids: Sequence[str]) -> Sequence[Command]:
-        """One look at all of these jobs."""
+    def query(self, wanted: Sequence[Wanted]) -> Sequence[Command]:
+        """One look at all of these jobs, those included of which only the name is known."""
 
     def jobs(self, said: Sequence[Said]) -> list[Job]:
         """The jobs that the query found, others among them perhaps.  Raises `CannotTell`."""

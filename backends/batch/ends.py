@@ -33,6 +33,25 @@ def failed_end(status: int, signal: int, node: str) -> End:
     return End(EndKind.COMPLETED, "its agent had nothing more to do", "Start the kernel again")
 
 
+def cancelled_end(by: str = "") -> End:
+    """Somebody did not want it; ``by``: who, or how, as the end of the sentence."""
+    return End(EndKind.CANCELLED, f"it was cancelled{by}", "Start the kernel again if that was not meant")
+
+
+def time_limit_end(limit: str, where: str) -> End:
+    """``where``: what sets the bounds, a queue or a partition."""
+    text = f"its time limit was reached{f' ({limit})' if limit else ''}"
+    return End(
+        EndKind.TIME_LIMIT, text, f'Ask for more: resources = {{ time = "…" }}, as far as the {where} allows'
+    )
+
+
+def out_of_memory_end(had: str, used: str) -> End:
+    figures = " and used ".join([f"it had {had}"] * bool(had) + [used] * bool(used))
+    text = f"it ran out of memory ({figures})" if figures else "it ran out of memory"
+    return End(EndKind.OUT_OF_MEMORY, text, 'Ask for more: resources = { memory = "…" }')
+
+
 def _signal_name(number: int) -> str:
     try:
         return signals.Signals(number).name

@@ -93,7 +93,7 @@ def find_program(program: str) -> str:
 
 def script(commands: Sequence[Command], mark: str, preparation: str = "") -> str:
     """Marks around each command's stdout, its exit status and its stderr; in words that every Bourne shell knows."""
-    lines = [preparation, find_program(commands[0].argv[0])]
+    lines = [preparation]
     for command in commands:
         words = [f"{name}={shlex.quote(value)}" for name, value in command.environment.items()]
         words += map(shlex.quote, command.argv)

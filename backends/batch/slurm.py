@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from ...launcher.text import one_line
-from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said
-from .ends import failed_end
+from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted
+from .ends import cancelled_end, failed_end, out_of_memory_end, time_limit_end
 from .slurm_words import HOLDING, STATES, explain
 
 MIB = 1 << 20
@@ -25,6 +25,7 @@ _REFUSALS = re.compile(
 class Slurm:
     title = "Slurm"
     longest_name = 160
+    program = "sbatch"
     # Who sits in a job already has its variables, and sbatch and srun would take them as options.
     preparation = (
         "for name in $(env | sed -n 's/^\\(SLURM_[A-Z0-9_]*\\)=.*/\\1/p'); do\n"
@@ -66,8 +67,9 @@ class Slurm:
             raise Refused(self.title, _without_prefix(said.err))
         raise CannotTell(self.title, said.complaint)
 
-    def query(self, names: Sequence[str], ids: Sequence[str]) -> Sequence[Command]:
-        argv = ("squeue", "--noheader", "--me", "--states=all", "--name=" + ",".join(names))
+    def query(self, wanted: Sequence[Wanted]) -> Sequence[Command]:
+        names = ",".join(each.name for each in wanted)
+        argv = ("squeue", "--noheader", "--me", "--states=all", f"--name={names}")
         return [Command((*argv, f"--format={_FIELDS}"), environment=_EPOCH)]
 
     def jobs(self, said: Sequence[Said]) -> list[Job]:
@@ -184,14 +186,10 @@ def _end(word: str, facts: dict[str, str], rows: list[list[str]]) -> End:
     state, _, rest = word.partition(" ")
     node = facts.get("BatchHost") or (rows[0][4] if rows else "")
     if state == "TIMEOUT":
-        limit = facts.get("TimeLimit", "")
-        return End(
-            EndKind.TIME_LIMIT,
-            f"its time limit was reached{f' ({limit})' if limit else ''}",
-            'Ask for more: resources = { time = "…" }, as far as the partition allows',
-        )
+        return time_limit_end(facts.get("TimeLimit", ""), "partition")
     if state == "OUT_OF_MEMORY":
-        return _out_of_memory(facts, rows)
+        asked = facts.get("MinMemoryNode") or facts.get("MinMemoryCPU") or (rows[0][3] if rows else "")
+        return out_of_memory_end(asked, max((row[2] for row in rows if len(row) > 2), key=_size, default=""))
     if state == "PREEMPTED":
         return End(
             EndKind.PREEMPTED, "a job of higher priority took its place (preempted)", "Start the kernel again"
@@ -203,23 +201,15 @@ def _end(word: str, facts: dict[str, str], rows: list[list[str]]) -> End:
     if state == "DEADLINE":
         return End(EndKind.TIME_LIMIT, "its deadline was reached")
     if state == "CANCELLED":
-        who = f" by user {rest.removeprefix('by ')}" if rest.startswith("by ") else ""
-        return End(
-            EndKind.CANCELLED, f"it was cancelled{who}", "Start the kernel again if that was not meant"
-        )
+        return cancelled_end(f" by user {rest.removeprefix('by ')}" if rest.startswith("by ") else "")
     status, _, signal = (facts.get("ExitCode") or (rows[0][1] if rows else "0:0")).partition(":")
     return failed_end(int(status or 0), int(signal or 0), node)
 
 
-def _out_of_memory(facts: dict[str, str], rows: list[list[str]]) -> End:
-    asked = facts.get("MinMemoryNode") or facts.get("MinMemoryCPU") or (rows[0][3] if rows else "")
-    most = max((row[2] for row in rows if len(row) > 2 and row[2]), key=len, default="")
-    figures = " and used ".join([f"it had {asked}"] * bool(asked) + [most] * bool(most))
-    return End(
-        EndKind.OUT_OF_MEMORY,
-        f"it ran out of memory ({figures})" if figures else "it ran out of memory",
-        'Ask for more: resources = { memory = "…" }',
-    )
+def _size(text: str) -> float:
+    """sacct(1): "1234K", "1.5G"."""
+    match = re.fullmatch(r"([0-9.]+)([KMGT]?)", text, re.ASCII)
+    return float(match[1]) * 1024.0 ** " KMGT".index(match[2] or " ") if match else 0.0
 
 
 ADAPTER = Slurm()

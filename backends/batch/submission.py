@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ...launcher.errors import FarkernelError
 from ..contract import RouteError
 from .cluster import Cluster
-from .contract import End, EndKind, Job, JobEnded, JobState, Refused, Request
+from .contract import End, EndKind, Job, JobEnded, JobState, NoScheduler, Refused, Request
 from .journal import Journal, Phase, Record
 from .words import waiting_text
 
@@ -62,7 +62,7 @@ class Submission:
             try:
                 self._submitted(await self._cluster.submit(self._request))
                 return
-            except Refused:
+            except (Refused, NoScheduler):
                 self._journal.forget(self.record)
                 raise
             except RouteError:
@@ -149,7 +149,7 @@ class Submission:
         for _ in range(3):
             try:
                 answer = await self._cluster.details(job)
-                if answer.end is not None:
+                if answer.end is None or answer.end.kind is not EndKind.GONE:
                     return answer
             except RouteError:
                 raise
@@ -176,11 +176,11 @@ class Submission:
             except FarkernelError as error:
                 log.warning("job %s: %s", self.record.name, error)
                 return None
-            if job.end is not None:
+            lags = job.end is not None and job.end.kind is EndKind.GONE
+            late = time.monotonic() + pause > until
+            if job.end is not None and (late or not lags):
                 return job.end
-            if job.state is not JobState.ENDING and pause > 1.0:
-                return None
-            if time.monotonic() + pause > until:
+            if late or (not lags and job.state is not JobState.ENDING and pause > 1.0):
                 return None
             await asyncio.sleep(pause)
             pause *= 2

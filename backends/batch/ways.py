@@ -84,7 +84,7 @@ async def _step(cluster: Cluster, job: Job) -> Route | None:
     command = cluster.adapter.way_in(job)
     if command is None:
         return None
-    return CommandRoute(cluster.door, cluster.adapter.preparation, command, f"job {job.id}")
+    return CommandRoute(cluster.door, cluster.preparation, command, f"job {job.id}")
 
 
 async def _here(cluster: Cluster, job: Job) -> Route | None:
