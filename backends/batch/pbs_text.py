@@ -21,7 +21,8 @@ _GONE = re.compile(
 
 def blocks(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Job id → attributes; names in lower case, because Torque's differ in that from OpenPBS's."""
-    number, found, last = "", {}, ""
+    found: dict[str, str] = {}
+    number = last = ""
     for line in text.splitlines():
         if line.startswith("Job Id:"):
             if number:

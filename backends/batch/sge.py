@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 
 from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted
-from .ends import failed_end
+from .ends import cancelled_end, failed_end
 
 MIB = 1 << 20
 _NO_ANSWER = re.compile(
-    r"unable to (?:contact|send message to) qmaster|commlib error|got no response|timeout|can't connect|not initialized",
+    r"unable to (?:contact|send message to) qmaster|commlib error|got no response|timeout|can't connect",
     re.IGNORECASE,
 )
 # accounting(5) and sge_status(5), "failed".
@@ -50,7 +50,7 @@ class GridEngine:
             "-r",
             "n",
         ]
-        # -clear would also drop the site's defaults; -C with a prefix that no line has: nothing in the script is an option.
+        # A prefix that no line has: nothing in the script is an option.
         argv += ["-C", "#farkernel-has-none", "-wd", "/"]
         if request.queue is not None:
             argv += ["-q", request.queue]
@@ -177,9 +177,7 @@ def _end(facts: dict[str, str]) -> End:
         return End(kind, text, _ADVICE.get(kind, "Start the kernel again"))
     who = facts.get("deleted_by", "NONE")
     if who not in ("NONE", "", "UNKNOWN"):
-        return End(
-            EndKind.CANCELLED, f"it was cancelled by {who}", "Start the kernel again if that was not meant"
-        )
+        return cancelled_end(f" by {who}")
     status = int(facts["exit_status"]) if facts["exit_status"].isdecimal() else 0
     if code == 100 or status > 128:
         used = f"; it had used {facts['maxvmem']} of memory" if facts.get("maxvmem") else ""

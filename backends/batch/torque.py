@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .contract import EndKind, JobState, Request
 from .pbs import KIB, STATES, Pbs, clock
 
@@ -10,9 +12,13 @@ class Torque(Pbs):
     title = "Torque"
     # qstat -x means XML here; a job that has ended is shown for a while (keep_completed) without any option.
     history = ""
-    states = {**STATES, "C": JobState.ENDED}
+    states: Mapping[str, JobState] = {**STATES, "C": JobState.ENDED}
     # Torque Administrator Guide, "Job exit status".
-    killed = {-10: EndKind.OUT_OF_MEMORY, -11: EndKind.TIME_LIMIT, -12: EndKind.TIME_LIMIT}
+    killed: Mapping[int, EndKind] = {
+        -10: EndKind.OUT_OF_MEMORY,
+        -11: EndKind.TIME_LIMIT,
+        -12: EndKind.TIME_LIMIT,
+    }
 
     def resources(self, request: Request) -> list[str]:
         node = [str(request.nodes or 1), f"ppn={request.cpus or 1}"]
