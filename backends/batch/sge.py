@@ -11,7 +11,7 @@ from .ends import cancelled_end, failed_end
 
 MIB = 1 << 20
 _NO_ANSWER = re.compile(
-    r"unable to (?:contact|send message to) qmaster|commlib error|got no response|timeout|can't connect",
+    r"unable to (?:contact|send message to) qmaster|commlib error|got no response|timed? ?out|connect",
     re.IGNORECASE,
 )
 # accounting(5) and sge_status(5), "failed".
