@@ -27,7 +27,7 @@ class PbsSite:
 
     def __init__(self, directory: Path, flavour: str, slots: int = 2) -> None:
         self.directory = directory
-        self._flavour = flavour
+        self._over = "-11" if flavour == "torque" else "-29"
         self.bin = directory / "bin"
         self.bin.mkdir(parents=True)
         (directory / "slots").write_text(str(slots))
@@ -51,7 +51,7 @@ class PbsSite:
     def limit_reached(self, number: str) -> None:
         """End it as the server does when the walltime is over."""
         Server(self.directory, "pbs").end(
-            Entry(self.directory / "jobs" / number), "-29", "and exceeded resource walltime"
+            Entry(self.directory / "jobs" / number), self._over, "and exceeded resource walltime"
         )
 
     def calls(self, program: str) -> int:
@@ -127,11 +127,13 @@ class Server:
         job["exit_status"] = status if job["job_state"] == "R" else ""
         job["comment"] = f"{job['comment']} {comment}"
         job["job_state"] = "F"
-        for signum in (signal.SIGTERM, signal.SIGKILL):
-            for pid in self._processes(job):
+        signum = signal.SIGTERM
+        while pids := self._processes(job):
+            for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signum)
             time.sleep(0.3)
+            signum = signal.SIGKILL
 
     def _processes(self, job: Entry) -> list[int]:
         """All that carry the job's id, whatever group they are in: pbs_mom knows them by their session or cgroup."""
