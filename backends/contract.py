@@ -177,5 +177,8 @@ class Indebted(Protocol):
     def take_up(self, user: User, wanted: Collection[str]) -> None:
         """A keeper has started.  Whatever was allocated under keys that are not among these is given back."""
 
+    def holds(self, user: User, key: str) -> bool:
+        """Whether there is (or may be) an allocation under that key."""
+
     async def settle(self, user: User) -> None:
         """The keeper ends: a moment for what is still to be given back; the rest is left to the next one."""

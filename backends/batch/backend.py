@@ -18,7 +18,7 @@ from dataclasses import replace
 from ...launcher.address import parse_address
 from ...launcher.configuration import Target
 from .. import find_backend
-from ..contract import Route, User
+from ..contract import Allocation, Route, User
 from . import htcondor, lsf, oar, pbs, sge, slurm, torque
 from .allocation import BatchAllocation
 from .cluster import Cluster
@@ -149,18 +149,27 @@ def job_name(kernel: str, longest: int) -> str:
 class BatchBackend:
     """See `backends.contract.Backend`."""
 
-    def key(self, target: Target, kernel: str) -> str:
+    def key(self, target: Target, kernel: str | None) -> str:
+        if kernel is None:
+            front = login(target)
+            return find_backend(front.address.scheme).key(front, None)
         if target.share:
             asked = repr((target.resources, target.options, target.agent_python))
             return f"{target.address}#{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
         return f"{target.address}#{kernel}"
 
-    def allocate(self, target: Target, kernel: str, user: User) -> BatchAllocation:
+    def allocate(self, target: Target, kernel: str | None, user: User) -> Allocation:
+        if kernel is None:
+            front = login(target)
+            return find_backend(front.address.scheme).allocate(front, None, user)
         key = self.key(target, kernel)
         return engine(user).allocation(target, key, key.rpartition("#")[2])
 
     def take_up(self, user: User, wanted: Collection[str]) -> None:
         engine(user).take_up(wanted)
+
+    def holds(self, user: User, key: str) -> bool:
+        return engine(user).journal.find(key) is not None
 
     async def settle(self, user: User) -> None:
         if user in _engines:

@@ -258,6 +258,11 @@ class Allocations:
             if held.host == host:
                 held.retry()
 
+    def may_live(self, target: Target, kernel: str) -> bool:
+        """Whether the allocation of a former keeper may still be there; false: to ask for it would make a new one."""
+        backend = find_backend(target.address.scheme)
+        return not isinstance(backend, Indebted) or backend.holds(self._user, backend.key(target, kernel))
+
     def take_up(self, wanted: Collection[str]) -> None:
         """A keeper has started: what former ones allocated for kernels that nobody knows any more is given back."""
         for backend in indebted_backends():

@@ -129,7 +129,10 @@ class Keeper:
             self.save(facts)
 
         target = self._target(facts.settings, facts.entry)
-        self.allocation_for(target, facts.kernel).owe_stop(facts.far_name, paid)
+        if self._allocations.may_live(target, facts.kernel):
+            self.allocation_for(target, facts.kernel).owe_stop(facts.far_name, paid)
+        else:
+            paid()
 
     async def close(self) -> None:
         """End, leaving every kernel as it is."""
