@@ -68,7 +68,7 @@ class Engine:
     def cluster(self, target: Target) -> Cluster:
         """The one that this target's jobs go to."""
         front = login(target)
-        name = f"{target.address.scheme} by {front.address}"
+        name = f"{target.address.scheme} by {front.address} {target.ssh} {target.ssh_config}"
         if name not in self._clusters:
             door = find_backend(front.address.scheme).door(front, self._user)
             self._clusters[name] = Cluster(ADAPTERS[target.address.scheme], door)
@@ -77,7 +77,13 @@ class Engine:
     def allocation(self, target: Target, key: str, kernel: str) -> BatchAllocation:
         cluster = self.cluster(target)
         found = self.journal.find(key)
-        record = found or Record(key, str(target.address), job_name(kernel, cluster.adapter.longest_name))
+        record = found or Record(
+            key,
+            str(target.address),
+            job_name(kernel, cluster.adapter.longest_name),
+            ssh=target.ssh,
+            ssh_config=target.ssh_config or "",
+        )
         submission = Submission(cluster, self.journal, record, request(target, record.name))
         return BatchAllocation(cluster, submission, found is not None, self.owe)
 
@@ -88,6 +94,7 @@ class Engine:
                 continue
             address = parse_address(record.address)
             target = Target(name=record.key, address=address)
+            target = replace(target, ssh=record.ssh or target.ssh, ssh_config=record.ssh_config or None)
             log.info("job %s is left over from a former keeper: cancelling it", record.name)
             submission = Submission(self.cluster(target), self.journal, record, Request(record.name))
             submission.unwanted()

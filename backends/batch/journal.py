@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ...launcher.agent.places import private_directory
+from ...launcher.errors import FarkernelError
 from ...launcher.keeper.store import StoreError, checked_name, state_directory, write_atomically
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class Record:
     name: str
     job: str = ""
     phase: Phase = Phase.SUBMITTING
+    ssh: str = ""  # how the login host is reached, as the target's configuration said (launcher/settings.py)
+    ssh_config: str = ""
     created: float = field(default_factory=time.time)
 
     @classmethod
@@ -58,6 +61,8 @@ class Record:
             name=checked_name(found["name"]),
             job=str(found.get("job", "")),
             phase=Phase(found["phase"]),
+            ssh=str(found.get("ssh", "")),
+            ssh_config=str(found.get("ssh_config", "")),
             created=float(created) if isinstance(created, int | float) else 0.0,
         )
 
@@ -81,7 +86,7 @@ class Journal:
         for path in sorted(self._directory.glob("[!.]*.json")):
             try:
                 found.append(Record.from_dict(json.loads(path.read_bytes())))
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, FarkernelError) as error:
                 log.error("cannot read %s: %s", path, error)
         return found
 

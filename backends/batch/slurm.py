@@ -179,7 +179,9 @@ def _without_prefix(text: str) -> str:
     """The lines that say why, without the program's own words before them."""
     lines = [one_line(line) for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "error:" in line] or lines[:1]
-    return "; ".join(re.sub(r"^sbatch: (?:error: )?|Batch job submission failed: ", "", each) for each in errors)
+    return "; ".join(
+        re.sub(r"^sbatch: (?:error: )?|Batch job submission failed: ", "", each) for each in errors
+    )
 
 
 def _end(word: str, facts: dict[str, str], rows: list[list[str]]) -> End:

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 WARN_BEFORE = (600.0, 120.0)
 # An allocation that is shorter than that has nothing to warn of: everybody knows.
-_SLACK = 5.0
+SLACK = 5.0
 
 
 class EndingNotice:
@@ -42,7 +42,7 @@ class EndingNotice:
                 await asyncio.sleep(ends - before - time.time())
                 ends = await self._look(ends)
             # Where the whole time was shorter than that, there is nothing to be said of it.
-            if ends is not None and abs(ends - before - time.time()) < _SLACK:
+            if ends is not None and abs(ends - before - time.time()) < SLACK:
                 self._notice(warning(ends))
 
     async def _look(self, known: float) -> float:

@@ -502,7 +502,7 @@ def _kernel_event(facts: Facts, link_up: bool, why: str) -> dict[str, Any]:
 def exit_status(reason: dict[str, Any] | None) -> int:
     """As a shell would see it: the status, or minus the signal's number; 0 for a stop that was asked for."""
     reason = reason or {}
-    if reason.get("kind") in ("stopped", "keep"):
+    if reason.get("kind") in ("stopped", "keep", "idle"):
         return 0
     if isinstance(reason.get("signum"), int) and reason["signum"]:
         return -int(reason["signum"])

@@ -26,6 +26,7 @@ from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
 from .facts import MOVES, Facts, IllegalMove, KernelState, reason_from_error
 from .far_agent import AgentGone, SessionLost
+from .idle import IdleClock, duration_text
 from .user import KeeperUser
 from .wire import pack_request, unpack_message
 from .working_directory import notebook_directory
@@ -76,6 +77,7 @@ class Kernel:
         )
         self._answerer = CellAnswerer(owner.user, self.local, target.address.host or "")
         self.allocation: HeldAllocation | None = None
+        self._idle = IdleClock(target.idle, self.local.idle_since, self._is_idle)
         self.fronts: set[object] = set()
         self.watchers: set[Watcher] = set()
         self._owner = owner
@@ -139,6 +141,7 @@ class Kernel:
         configured now.
         """
         self.target = target
+        self._idle = IdleClock(target.idle, self.local.idle_since, self._is_idle)
         self.facts.life += 1
         self.facts.started = False
         self.facts.reason = None
@@ -314,8 +317,9 @@ class Kernel:
         self.local.say_notice(sentence)
 
     def allocation_lost(self, error: FarkernelError) -> None:
-        self.allocation = None
-        self._end(reason_from_error(error.as_dict()))
+        held, self.allocation = self.allocation, None
+        over = {"over": True} if held is not None and held.costly is not None else {}
+        self._end({**reason_from_error(error.as_dict()), **over})
 
     def _is_starting(self) -> bool:
         return self._bringing is not None and not self._bringing.done()
@@ -360,6 +364,7 @@ class Kernel:
             if self.state is not KernelState.LIVE:
                 self._move(KernelState.LIVE)
             self.local.hand_over()
+            self._idle.start()
             self._replenish()
         elif state == "ended":
             found = (
@@ -376,7 +381,7 @@ class Kernel:
         if reason.get("kind") != "oom" and (reason.get("kind") != "exit" or reason.get("status")):
             with contextlib.suppress(FarkernelError, TimeoutError):
                 because = await costly.explain()
-        self._end({**reason, **(because or {})})
+        self._end({**reason, **because, "over": True} if because else reason)
 
     # messages
 
@@ -523,6 +528,19 @@ class Kernel:
         await self.stop(now=False, text=f"nobody came back to it within {self.target.keep} s (keep)")
         await self.close(forget=True)
 
+    def _is_idle(self) -> None:
+        self._chore(self._stop_idle(), "idle")
+
+    async def _stop_idle(self) -> None:
+        """The allocation is given back, whether somebody still looks at the kernel or not."""
+        self._stop_kind = "idle"
+        await self.stop(
+            now=False, text=f"nothing was run in it for {duration_text(self.target.idle or 0)} (idle)"
+        )
+        held, self.allocation = self.allocation, None
+        if held is not None:
+            held.leave(self, self.local.say_waiting)
+
     # the end
 
     def _end(self, reason: dict[str, Any]) -> None:
@@ -537,6 +555,7 @@ class Kernel:
                 "text": self._stopped_because or reason.get("text", ""),
             }
         self.facts.reason = reason
+        self._idle.stop()
         self._answerer.leave()
         self._move(KernelState.ENDED)
         log.info("kernel %s has ended: %s", self.id, reason.get("text", ""))
@@ -556,6 +575,7 @@ class Kernel:
         if self.gone:
             return
         self.gone = True
+        self._idle.stop()
         for timer in (self._keep, self._acknowledge):
             if timer is not None:
                 timer.cancel()

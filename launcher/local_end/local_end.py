@@ -121,6 +121,7 @@ class LocalEnd:
         self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
         self._shutdown_awaited: asyncio.TimerHandle | None = None
         self._own_requests: set[str] = set()
+        self._last_used = time.time()
         self._wait_for_start: list[Callable[[], None]] = []
         self._doubtful: dict[str, int] = {}
         self._notes: dict[str, Callable[[], None]] = {}
@@ -248,6 +249,10 @@ class LocalEnd:
     def running_cell(self) -> Request | None:
         """The first one that has no answer yet, held or not."""
         return next((each for each in self._active.values() if each.is_cell), None)
+
+    def idle_since(self) -> float | None:
+        """When something was last asked of the kernel, or done by it; None while a cell runs."""
+        return None if self.running_cell() is not None else self._last_used
 
     def say_once(self, text: str, said: Callable[[], None]) -> None:
         """In the next cell that goes to the kernel."""
@@ -445,6 +450,7 @@ class LocalEnd:
         return not self.holding and self._far.interrupts_by_message
 
     def _take(self, channel: str, frames: list[bytes]) -> None:
+        self._last_used = time.time()
         request = self._log.add(channel, frames)
         self._active[request.message.msg_id] = request
         if channel == "control" and request.message.msg_type == "shutdown_request":
@@ -643,6 +649,7 @@ class LocalEnd:
             self._flush()
 
     def _done(self, request: Request) -> None:
+        self._last_used = time.time()
         if self._active.get(request.message.msg_id) is request:
             del self._active[request.message.msg_id]
             self._call_those_who_wait()
