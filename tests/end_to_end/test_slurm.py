@@ -171,10 +171,15 @@ def kill_keeper(engine: Engine) -> None:
     """Whoever wants something of it then starts the next one."""
     keeper = engine.keeper_pid()
     os.kill(keeper, signal.SIGKILL)
+    another_keeper(engine, keeper)
+
+
+def another_keeper(engine: Engine, former: int) -> None:
+    """Wait for it: a plain client takes a heartbeat that stops for a second for the kernel's death."""
 
     def again() -> bool:
         try:
-            return engine.keeper_pid() != keeper
+            return engine.keeper_pid() != former
         except FarkernelError:
             return False
 
@@ -237,8 +242,10 @@ def test_the_keeper_is_killed_between_submission_and_note(
 ) -> None:
     """sbatch has its job, the keeper never hears of it; the next one finds it by its name."""
     target(engine)
-    wrappers.once("after", "sbatch", f"kill -9 {engine.keeper_pid()}")
+    keeper = engine.keeper_pid()
+    wrappers.once("after", "sbatch", f"kill -9 {keeper}")
     notebooks.append(Notebook("gpu"))
+    another_keeper(engine, keeper)
     notebooks[0].ready(60)
     name = notebooks[0].run("import os; print(os.environ['SLURM_JOB_NAME'])")
     assert len(all_jobs(slurm, name)) == 1
@@ -315,3 +322,40 @@ def test_fifty_kernels_cost_few_commands(wrappers: Wrappers, slurm: SlurmSite, e
     wait_until(lambda: not slurm.jobs(), "all to be cancelled", deadline=60)
     assert len(wrappers.calls("scancel")) == 50
     print("commands:", len(wrappers.calls()), "queries in the quiet part per minute:", rate * 60)
+
+
+def test_idle_gives_the_job_back(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:
+    target(engine, idle="4s")
+    notebooks.append(Notebook("gpu"))
+    notebooks[0].ready()
+    assert notebooks[0].run("import time; time.sleep(6); print('done')") == "done"
+    assert reason(engine) == "nothing was run in it for 4s (idle)"
+    wait_until(lambda: not slurm.jobs(), "the job to be given back")
+
+
+def test_two_kernels_share_a_job(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:
+    target(engine, share=True)
+    for _ in range(2):
+        notebooks.append(Notebook("gpu"))
+        notebooks[-1].ready()
+    (job,) = slurm.jobs("RUNNING")
+    code = "import os; print(os.environ['SLURM_JOB_ID'])"
+    assert {each.run(code) for each in notebooks} == {job}
+    notebooks[0].manager.shutdown_kernel()
+    assert notebooks[1].run(code) == job
+    notebooks[1].manager.shutdown_kernel()
+    wait_until(lambda: not slurm.jobs(), "the job to be given back")
+
+
+def test_a_job_that_is_over_is_not_started_again_by_itself(
+    notebook: Notebook, slurm: SlurmSite, engine: Engine
+) -> None:
+    """Only when somebody restarts the kernel, there is another job."""
+    (job,) = slurm.jobs()
+    slurm.command("scancel", job)
+    assert "it was cancelled" in reason(engine)
+    assert not slurm.jobs()
+    notebook.manager.restart_kernel()
+    notebook.ready()
+    (other,) = slurm.jobs()
+    assert other != job
