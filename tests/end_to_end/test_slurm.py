@@ -16,6 +16,7 @@ from farkernel.launcher.errors import FarkernelError
 from ..sites.batch_notebook import Notebook
 from ..sites.engine import Engine, collect, run_cell, wait_until
 from ..sites.slurm import SlurmSite, Wrappers
+from ..sites.ssh import Sshd
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(150)]
 
@@ -359,3 +360,54 @@ def test_a_job_that_is_over_is_not_started_again_by_itself(
     notebook.ready()
     (other,) = slurm.jobs()
     assert other != job
+
+
+# -- through a login host --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def login(slurm: SlurmSite, engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    """Slurm's commands work there, and not here."""
+    for name in slurm.environment:
+        monkeypatch.delenv(name)
+    with Sshd(home.parent / "sshd") as host:
+        host.environment.update(slurm.environment)
+        host.write_client_config()
+        host.restart()
+        target(
+            engine,
+            address=host.address.replace("ssh://", "slurm://") + "/gpu",
+            ssh_config=str(host.client_config),
+        )
+        yield host
+        engine.close()
+
+
+def test_through_a_login_host_that_is_rebooted(
+    login: Sshd, slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]
+) -> None:
+    """One login for queue and kernels; the kernel in its job outlives the login host."""
+    for _ in range(2):
+        notebooks.append(Notebook("gpu"))
+        notebooks[-1].ready()
+        assert notebooks[-1].run("import os; x = 41; print(os.environ['SLURM_JOB_ID'])") in slurm.jobs(
+            "RUNNING"
+        )
+    assert login.logins() == 1
+    jobs = slurm.jobs()
+    msg_id = notebooks[0].client.execute("import time; time.sleep(3); print('through')")
+    login.restart()
+    assert "through\n" in collect(notebooks[0].client, msg_id, 60).text
+    assert notebooks[1].run("print(x + 1)", 60) == "42"
+    assert slurm.jobs() == jobs
+    assert login.logins() == 2
+    assert login.agents() == []  # nothing of ours stays on a login host
+
+
+def test_looking_around_submits_nothing(login: Sshd, slurm: SlurmSite, engine: Engine) -> None:
+    before = slurm.command("squeue", "--noheader", "--states=all")
+    found = engine.client.request("scan", target="gpu")
+    assert "python3" in [each["name"] for each in found["kernelspecs"]]
+    answer = engine.client.request("reach", targets=["gpu"], deadline=30)
+    assert answer["targets"]["gpu"]["ok"]
+    assert slurm.command("squeue", "--noheader", "--states=all") == before
