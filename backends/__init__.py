@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from typing import cast
+from typing import Protocol, cast
 
 from ..launcher.errors import FarkernelError
-from .contract import Backend
+from .contract import Backend, Indebted
 
 # scheme of the address → module that defines BACKEND.  Imported when first used: a keeper that only knows `local:`
 # loads no SSH library.
-_MODULES = {"local": ".local", "ssh": ".ssh"}
+_BATCH = ("slurm", "pbs", "torque", "sge", "lsf", "htcondor", "oar")
+_MODULES = {"local": ".local", "ssh": ".ssh", **dict.fromkeys(_BATCH, ".batch.backend")}
 SCHEMES_THAT_WORK = frozenset(_MODULES)
 
 
@@ -24,6 +25,19 @@ class UnknownBackend(FarkernelError):
             f"this version of Farkernel cannot reach {scheme}: targets",
             f"Use an address that begins with one of: {', '.join(sorted(name + ':' for name in _MODULES))}",
         )
+
+
+class IndebtedBackend(Backend, Indebted, Protocol):
+    """Both at once."""
+
+
+def indebted_backends() -> list[IndebtedBackend]:
+    """Those that have written down something which is still to be given back, perhaps."""
+    from .batch.journal import journal_directory
+
+    if not any(journal_directory().glob("*.json")):
+        return []
+    return [cast(IndebtedBackend, find_backend("slurm"))]
 
 
 def find_backend(scheme: str) -> Backend:

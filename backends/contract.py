@@ -7,9 +7,9 @@ bytes (`launcher.keeper.driver` does).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..launcher.configuration import Target
 from ..launcher.errors import FarkernelError
@@ -134,6 +134,23 @@ class Allocation(Protocol):
         """Give it back (a no-op where nothing was allocated)."""
 
 
+@runtime_checkable
+class Costly(Protocol):
+    """What an allocation may offer besides, if it costs something while it is held, and ends by itself: a batch job."""
+
+    def give_up(self) -> None:
+        """It is about to be released: that is written down now, so that it is not forgotten if we are killed."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """For listings: ``job``, ``where``, ``since``, ``ends`` (seconds since 1970, or None)."""
+
+    async def explain(self) -> Mapping[str, Any] | None:
+        """Something in it has died: the reason (``kind``, ``text``), if that is because the allocation is over."""
+
+    async def look(self) -> float | None:
+        """When it will end, as it is known now (that may have been changed)."""
+
+
 class Backend(Protocol):
     """One kind of target."""
 
@@ -151,3 +168,17 @@ class Backend(Protocol):
 
     def allocate(self, target: Target, kernel: str | None, user: User) -> Allocation:
         """The allocation of that key.  Acts only when `Allocation.ready` is awaited."""
+
+
+@runtime_checkable
+class Indebted(Protocol):
+    """What a backend may offer besides, if giving back takes its time and must not be forgotten."""
+
+    def take_up(self, user: User, wanted: Collection[str]) -> None:
+        """A keeper has started.  Whatever was allocated under keys that are not among these is given back."""
+
+    def holds(self, user: User, key: str) -> bool:
+        """Whether there is (or may be) an allocation under that key."""
+
+    async def settle(self, user: User) -> None:
+        """The keeper ends: a moment for what is still to be given back; the rest is left to the next one."""

@@ -40,6 +40,7 @@ SCHEMES: Mapping[str, Shape] = {
     "sge": Shape.QUEUE,
     "lsf": Shape.QUEUE,
     "htcondor": Shape.QUEUE,
+    "oar": Shape.QUEUE,
     "pool": Shape.MEMBERS,
     "serial": Shape.DEVICE,
     "webrepl": Shape.HOST,

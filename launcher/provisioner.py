@@ -175,10 +175,13 @@ class FarkernelProvisioner(KernelProvisionerBase):
         return code
 
     def _stopped_elsewhere(self) -> bool:
-        """Ended as somebody wished, but not by way of this manager (`farkernel stop`, `keep`)."""
+        """Ended as somebody wished, but not by way of this manager (`farkernel stop`, `keep`, `idle`), or with its
+        allocation: to start it again would mean another job, and only the user can want that.
+        """
         reason = self._last.get("reason")
         kind = reason.get("kind") if isinstance(reason, dict) else None
-        return kind in ("stopped", "keep") and not (self._asked_to_stop or self._detached)
+        over = isinstance(reason, dict) and bool(reason.get("over"))
+        return (over or kind in ("stopped", "keep", "idle")) and not (self._asked_to_stop or self._detached)
 
     def _limit_restarts(self, limit: int | None) -> None:
         """With 0, Jupyter's restarter declares the kernel dead instead of starting it; None undoes that."""

@@ -34,6 +34,7 @@ class Resources:
     """What one kernel asks of the scheduler or the host; None: whatever is usual there."""
 
     gpus: int | None = None
+    gpu_type: str | None = None  # the scheduler's or the vendor's word for it
     gpu_memory: int | None = None  # bytes, of each GPU
     cpus: int | None = None
     memory: int | None = None  # bytes
@@ -182,6 +183,13 @@ def choice(*words: str) -> Parser:
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 
 
+def gpu_type(value: object) -> str:
+    """A word in which schedulers name a kind of GPU: it becomes part of an argument, between colons or equal signs."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value, re.ASCII):
+        raise _wrong(value, 'a word such as "a100"')
+    return value
+
+
 def size(value: object) -> int:
     """``"64G"`` → bytes.  K, M, G and T are powers of 1024, as they are for the schedulers."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -261,6 +269,7 @@ def resource_names(value: object) -> tuple[str, ...]:
 
 RESOURCE_KEYS: Mapping[str, Parser] = {
     "gpus": count,
+    "gpu_type": gpu_type,
     "gpu_memory": size,
     "cpus": positive,
     "memory": size,

@@ -32,6 +32,7 @@ from .places import PlaceError, agent_directory, flock, lock_directory, private_
 START_DEADLINE = 20.0
 UNUSED_DAYS = 30
 LOG_TAIL = 1500
+JOB = "job:"  # an allocation whose name begins so brings its agent with it
 
 
 class LoaderError(Exception):
@@ -59,7 +60,7 @@ class Loader(object):
     def run(self):
         # type: () -> None
         """Hand the connection over, and wait until the agent is done with it."""
-        agent = self.connect() or self.start()
+        agent = self.connect() or (self.expect() if self.allocation.startswith(JOB) else self.start())
         # The agent reads and writes the connection itself: nothing is copied in between.
         about = json.dumps({"nonce": self.nonce, "hello": self.hello}).encode("ascii") + b"\n"
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("2i", 0, 1))]
@@ -83,6 +84,18 @@ class Loader(object):
                 return None
             raise
         return agent
+
+    def expect(self):
+        # type: () -> socket.socket
+        """A job's agent comes with the job, and must not be started anywhere else: wait for it."""
+        deadline = time.time() + START_DEADLINE
+        while time.time() < deadline:
+            time.sleep(0.05)
+            agent = self.connect()
+            if agent is not None:
+                return agent
+        what = "the job's agent does not listen on %s (yet)" % os.uname()[1]
+        raise LoaderError("agent-start", what, "It is tried again while the job runs", False)
 
     def start(self):
         # type: () -> socket.socket

@@ -6,16 +6,18 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from ... import __version__
-from ...backends import find_backend
+from ...backends import find_backend, indebted_backends
 from ...backends.boot import Archive
-from ...backends.contract import Allocation, Route, User
+from ...backends.contract import Allocation, Backend, Costly, Indebted, Route, User
 from ..configuration import Target
 from ..errors import FarkernelError, RemoteError
 from .driver import DriverState
+from .ending import EndingNotice
 from .far_agent import FarAgent
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,9 @@ class Tenant(Protocol):
     def link_changed(self) -> None:
         """The link came or went, or there is news about it: see `HeldAllocation.up`, `why`, `next_try`."""
 
+    def notice(self, sentence: str) -> None:
+        """Something that the user should know of now."""
+
     def allocation_lost(self, error: FarkernelError) -> None:
         """It is over: nothing will bring this allocation back."""
 
@@ -60,14 +65,18 @@ class HeldAllocation:
     ) -> None:
         self.key = key
         self.host = target.address.host
+        self.target = target.name
         self.tenants: dict[str, Tenant] = {}
         self.up = False
         self.why = ""
         self._allocation = allocation
+        self.costly = allocation if isinstance(allocation, Costly) else None
+        self._ending = EndingNotice(self.costly, self._notice) if self.costly is not None else None
         self._on_over = on_over
         self._reporters: set[Callable[[str], None]] = set()
         self._linger: asyncio.TimerHandle | None = None
         self._debts: set[asyncio.Task[None]] = set()
+        self._given_back = False
         about = {"keeper": keeper, "host": platform.node(), "pid": os.getpid(), "version": __version__}
         self.agent = FarAgent(
             about,
@@ -107,11 +116,12 @@ class HeldAllocation:
             self._linger = None
         self.retry()
 
-    def leave(self, tenant: Tenant, report: Callable[[str], None]) -> None:
-        """A kernel has ended."""
+    def leave(self, tenant: Tenant, report: Callable[[str], None], for_good: bool = True) -> None:
+        """A kernel has ended; or (not ``for_good``) the keeper ends, and the kernel lives on."""
         self.tenants.pop(tenant.id, None)
         self._reporters.discard(report)
-        self._consider_leaving()
+        if for_good:
+            self._consider_leaving()
 
     def owe_stop(self, kernel: str, paid: Callable[[], None]) -> None:
         """A kernel was given up while its agent could not be reached: it is stopped when that can be said again.
@@ -137,8 +147,20 @@ class HeldAllocation:
         self._consider_leaving()
 
     def _consider_leaving(self) -> None:
-        if not self.tenants and not self._debts and self._linger is None:
-            self._linger = asyncio.get_running_loop().call_later(LINGER, self._task.cancel)
+        if self.tenants or self._linger is not None:
+            return
+        if self.costly is not None:
+            self.give_back()  # at once, and what still runs in it ends with it
+        elif not self._debts:
+            self._linger = asyncio.get_running_loop().call_later(LINGER, self.give_back)
+
+    def give_back(self) -> None:
+        """Nobody wants it any more."""
+        self._given_back = True
+        if self.costly is not None:
+            self.costly.give_up()
+            self._on_over(self)
+        self._task.cancel()
 
     async def close(self) -> None:
         """The keeper ends: let go of the link; what runs there runs on."""
@@ -154,7 +176,14 @@ class HeldAllocation:
             "why": self.why,
             "kernels": sorted(self.tenants),
             "agent": self.agent.link.peer.get("about", {}),
+            "target": self.target,
+            **self._costs(),
         }
+
+    def _costs(self) -> dict[str, Any]:
+        facts = dict(self.costly.facts()) if self.costly is not None else {}
+        ends = facts.get("ends")
+        return {**facts, "left": max(ends - time.time(), 0.0)} if ends is not None else facts
 
     async def _route(self) -> Route:
         return await self._allocation.ready(self._report)
@@ -163,7 +192,7 @@ class HeldAllocation:
         try:
             await self.agent.run()
         except asyncio.CancelledError:
-            if not self.tenants:
+            if self._given_back:
                 await self._allocation.release()
             raise
         except FarkernelError as error:
@@ -171,11 +200,17 @@ class HeldAllocation:
             for tenant in list(self.tenants.values()):
                 tenant.allocation_lost(error)
         finally:
+            if self._ending is not None:
+                self._ending.stop()
             self._on_over(self)
 
     def _report(self, sentence: str) -> None:
         for report in list(self._reporters):
             report(sentence)
+
+    def _notice(self, sentence: str) -> None:
+        for tenant in list(self.tenants.values()):
+            tenant.notice(sentence)
 
     def _fresh(self) -> None:
         for tenant in list(self.tenants.values()):
@@ -188,6 +223,8 @@ class HeldAllocation:
 
     def _state(self, state: DriverState, why: str) -> None:
         self.up, self.why = state is DriverState.UP, why
+        if self.up and self._ending is not None:
+            self._ending.start()
         for tenant in list(self.tenants.values()):
             tenant.link_changed()
 
@@ -199,11 +236,13 @@ class Allocations:
         self._archive = archive
         self._keeper = keeper
         self._user = user
+        self._used: set[Backend] = set()
         self.held: dict[str, HeldAllocation] = {}
 
     def for_kernel(self, target: Target, kernel: str | None) -> HeldAllocation:
         """The allocation in which that kernel (None: nobody's) runs or shall run; raises `UnknownBackend`."""
         backend = find_backend(target.address.scheme)
+        self._used.add(backend)
         key = backend.key(target, kernel)
         held = self.held.get(key)
         if held is None:
@@ -219,8 +258,20 @@ class Allocations:
             if held.host == host:
                 held.retry()
 
+    def may_live(self, target: Target, kernel: str) -> bool:
+        """Whether the allocation of a former keeper may still be there; false: to ask for it would make a new one."""
+        backend = find_backend(target.address.scheme)
+        return not isinstance(backend, Indebted) or backend.holds(self._user, backend.key(target, kernel))
+
+    def take_up(self, wanted: Collection[str]) -> None:
+        """A keeper has started: what former ones allocated for kernels that nobody knows any more is given back."""
+        for backend in indebted_backends():
+            self._used.add(backend)
+            backend.take_up(self._user, wanted)
+
     async def close(self) -> None:
         await asyncio.gather(*(held.close() for held in list(self.held.values())))
+        await asyncio.gather(*(each.settle(self._user) for each in self._used if isinstance(each, Indebted)))
 
     def _over(self, held: HeldAllocation) -> None:
         if self.held.get(held.key) is held:

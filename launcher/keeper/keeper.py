@@ -100,7 +100,10 @@ class Keeper:
     async def take_up(self) -> None:
         """Find again what the facts speak of; a kernel that cannot be taken up is said, and hinders no other."""
         kernels: list[Kernel] = []
+        wanted: set[str] = set()
         for name, found in self._store.load().items():
+            if found.get("state") != KernelState.ENDED.value:
+                wanted.add(str(found.get("allocation")))
             try:
                 facts = Facts.from_dict(found)
                 if facts.state == KernelState.ENDED.value:
@@ -116,6 +119,7 @@ class Keeper:
         for kernel in kernels:
             kernel.resume()
             kernel.front_left(None)  # nobody is here yet: `keep` counts
+        self._allocations.take_up(wanted)
         self.consider_idle()
 
     def _pay(self, facts: Facts) -> None:
@@ -126,7 +130,10 @@ class Keeper:
             self.save(facts)
 
         target = self._target(facts.settings, facts.entry)
-        self.allocation_for(target, facts.kernel).owe_stop(facts.far_name, paid)
+        if self._allocations.may_live(target, facts.kernel):
+            self.allocation_for(target, facts.kernel).owe_stop(facts.far_name, paid)
+        else:
+            paid()
 
     async def close(self) -> None:
         """End, leaving every kernel as it is."""
@@ -398,6 +405,7 @@ class Keeper:
                 await kernel.stop(now=False, text="its allocation was released")
         if held.up:
             await spares.end_all(held.agent)
+        held.give_back()
         await held.close()
         return {}
 
@@ -495,7 +503,7 @@ def _kernel_event(facts: Facts, link_up: bool, why: str) -> dict[str, Any]:
 def exit_status(reason: dict[str, Any] | None) -> int:
     """As a shell would see it: the status, or minus the signal's number; 0 for a stop that was asked for."""
     reason = reason or {}
-    if reason.get("kind") in ("stopped", "keep"):
+    if reason.get("kind") in ("stopped", "keep", "idle"):
         return 0
     if isinstance(reason.get("signum"), int) and reason["signum"]:
         return -int(reason["signum"])

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from ...backends.contract import Costly
 from ..agent.channels import Priority
 from ..agent.zmtp import Buffer, decode_message, encode_message
 from ..configuration import Target
@@ -25,6 +26,7 @@ from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
 from .facts import MOVES, Facts, IllegalMove, KernelState, reason_from_error
 from .far_agent import AgentGone, SessionLost
+from .idle import IdleClock, duration_text
 from .programs import devices, start
 from .user import KeeperUser
 from .wire import pack_request, unpack_message
@@ -76,6 +78,7 @@ class Kernel:
         )
         self._answerer = CellAnswerer(owner.user, self.local, target.address.host or "")
         self.allocation: HeldAllocation | None = None
+        self._idle = IdleClock(target.idle, self.local.idle_since, self._is_idle)
         self.fronts: set[object] = set()
         self.watchers: set[Watcher] = set()
         self._owner = owner
@@ -139,6 +142,7 @@ class Kernel:
         configured now.
         """
         self.target = target
+        self._idle = IdleClock(target.idle, self.local.idle_since, self._is_idle)
         self.facts.life += 1
         self.facts.started = False
         self.facts.reason = None
@@ -314,9 +318,13 @@ class Kernel:
         if self.allocation is not None and not self.allocation.up:
             self._answerer.cell_waits(self.allocation)
 
+    def notice(self, sentence: str) -> None:
+        self.local.say_notice(sentence)
+
     def allocation_lost(self, error: FarkernelError) -> None:
-        self.allocation = None
-        self._end(reason_from_error(error.as_dict()))
+        held, self.allocation = self.allocation, None
+        over = {"over": True} if held is not None and held.costly is not None else {}
+        self._end({**reason_from_error(error.as_dict()), **over})
 
     def _is_starting(self) -> bool:
         return self._bringing is not None and not self._bringing.done()
@@ -361,11 +369,24 @@ class Kernel:
             if self.state is not KernelState.LIVE:
                 self._move(KernelState.LIVE)
             self.local.hand_over()
+            self._idle.start()
             self._replenish()
         elif state == "ended":
-            self._end(
+            found = (
                 reason if isinstance(reason, dict) else {"kind": "unknown", "text": "the kernel has ended"}
             )
+            if self.allocation is not None and self.allocation.costly is not None and not self._stop_asked:
+                self._chore(self._end_explained(self.allocation.costly, found), "explain the end")
+            else:
+                self._end(found)
+
+    async def _end_explained(self, costly: Costly, reason: dict[str, Any]) -> None:
+        """What ends a job ends its kernels by a signal: the scheduler knows better than the agent why."""
+        because = None
+        if reason.get("kind") != "oom" and (reason.get("kind") != "exit" or reason.get("status")):
+            with contextlib.suppress(FarkernelError, TimeoutError):
+                because = await costly.explain()
+        self._end({**reason, **because, "over": True} if because else reason)
 
     # messages
 
@@ -512,6 +533,19 @@ class Kernel:
         await self.stop(now=False, text=f"nobody came back to it within {self.target.keep} s (keep)")
         await self.close(forget=True)
 
+    def _is_idle(self) -> None:
+        self._chore(self._stop_idle(), "idle")
+
+    async def _stop_idle(self) -> None:
+        """The allocation is given back, whether somebody still looks at the kernel or not."""
+        self._stop_kind = "idle"
+        await self.stop(
+            now=False, text=f"nothing was run in it for {duration_text(self.target.idle or 0)} (idle)"
+        )
+        held, self.allocation = self.allocation, None
+        if held is not None:
+            held.leave(self, self.local.say_waiting)
+
     # the end
 
     def _end(self, reason: dict[str, Any]) -> None:
@@ -526,6 +560,7 @@ class Kernel:
                 "text": self._stopped_because or reason.get("text", ""),
             }
         self.facts.reason = reason
+        self._idle.stop()
         self._answerer.leave()
         self._move(KernelState.ENDED)
         log.info("kernel %s has ended: %s", self.id, reason.get("text", ""))
@@ -545,6 +580,7 @@ class Kernel:
         if self.gone:
             return
         self.gone = True
+        self._idle.stop()
         for timer in (self._keep, self._acknowledge):
             if timer is not None:
                 timer.cancel()
@@ -557,7 +593,7 @@ class Kernel:
                         await held.agent.request("forget", kernel=self.far)
             for channel in self._channels.values():
                 held.agent.close_channel(channel)
-            held.leave(self, self.local.say_waiting)
+            held.leave(self, self.local.say_waiting, for_good=forget)
         await self.local.close(forget)
         if forget:
             self._save()

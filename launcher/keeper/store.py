@@ -67,6 +67,12 @@ def machine_name() -> str:
     return f"{host}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
+def state_directory() -> Path:
+    """Where this user's keepers on this machine remember things."""
+    home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Path(home) / "farkernel" / machine_name()
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Temporary file, fsync, rename; 0600.  Raises `StoreError` and leaves the old content."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -103,9 +109,8 @@ class Store:
     @classmethod
     def default(cls, fallback: Path) -> Store:
         """In the user's state directory; where that cannot be written, in ``fallback`` (then a reboot forgets)."""
-        home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
         try:
-            return cls(Path(home) / "farkernel" / machine_name())
+            return cls(state_directory())
         except (StoreError, OSError) as error:
             log.warning("%s; what must be remembered goes to %s", error, fallback)
             return cls(fallback)

@@ -106,6 +106,9 @@ class Visitor:
     def link_changed(self) -> None:
         """Requests wait for the link by themselves."""
 
+    def notice(self, sentence: str) -> None:
+        """It is no kernel."""
+
     def allocation_lost(self, error: FarkernelError) -> None:
         if not self.lost.done():
             self.lost.set_exception(error)

@@ -121,6 +121,7 @@ class LocalEnd:
         self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
         self._shutdown_awaited: asyncio.TimerHandle | None = None
         self._own_requests: set[str] = set()
+        self._last_used = time.time()
         self._wait_for_start: list[Callable[[], None]] = []
         self._doubtful: dict[str, int] = {}
         self._notes: dict[str, Callable[[], None]] = {}
@@ -249,6 +250,10 @@ class LocalEnd:
         """The first one that has no answer yet, held or not."""
         return next((each for each in self._active.values() if each.is_cell), None)
 
+    def idle_since(self) -> float | None:
+        """When something was last asked of the kernel, or done by it; None while a cell runs."""
+        return None if self.running_cell() is not None else self._last_used
+
     def say_once(self, text: str, said: Callable[[], None]) -> None:
         """In the next cell that goes to the kernel."""
         self._notes[text] = said
@@ -260,6 +265,14 @@ class LocalEnd:
         for text, said in notes.items():
             self.publish(self.composer.stream(text, cell.message, "stderr"))
             said()
+
+    def say_notice(self, sentence: str) -> None:
+        """In the cell that runs, or in the next one: what belongs to no cell is shown by no notebook (DESIGN §4)."""
+        cell, text = self.running_cell(), f"[farkernel] {sentence}\n"
+        if cell is None:
+            self.say_once(text, _nothing)
+        else:
+            self.publish(self.composer.stream(text, cell.message, "stderr"))
 
     def say_dropped(self, name: str, size: Any, first: Any, last: Any) -> None:
         """Output that no limit could keep is never dropped in silence (DESIGN §3, promise 1)."""
@@ -437,6 +450,7 @@ class LocalEnd:
         return not self.holding and self._far.interrupts_by_message
 
     def _take(self, channel: str, frames: list[bytes]) -> None:
+        self._last_used = time.time()
         request = self._log.add(channel, frames)
         self._active[request.message.msg_id] = request
         if channel == "control" and request.message.msg_type == "shutdown_request":
@@ -635,7 +649,12 @@ class LocalEnd:
             self._flush()
 
     def _done(self, request: Request) -> None:
+        self._last_used = time.time()
         if self._active.get(request.message.msg_id) is request:
             del self._active[request.message.msg_id]
             self._call_those_who_wait()
         self._log.done(request)
+
+
+def _nothing() -> None:
+    """Nobody needs to know that it was said."""

@@ -1,0 +1,100 @@
+"""The script of every job: the agent's program, and the lines that start it.
+
+It is the same for all requests and all schedulers: what differs (the job's name, Pythons to try) reaches it through
+the environment, so nothing from a configuration is ever part of a script (DESIGN §3, promise 5).
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import textwrap
+
+from ..archive import PACKAGE, build_archive
+from ..boot import PYTHONS
+from .ends import BAD_NAME, NO_PYTHON
+
+# What the job's script understands.
+IDLE = "FARKERNEL_JOB_IDLE"  # seconds that the agent waits for a keeper when it has no kernel
+TRIED_FIRST = "FARKERNEL_JOB_PYTHONS"  # paths, with colons between them
+
+# Where a job's script writes down on which node it runs, in the home.
+RENDEZVOUS = ".cache/farkernel/jobs"
+
+# The allocation's name at the far end is the job's; the loader starts no agent of its own for such a name.
+PREFIX = "job:"
+
+# Python 2 reads this too.  The program is a file only as long as it is being imported.
+_START = f"""\
+import sys
+sys.path.pop(0)
+if sys.version_info < (3, 6):
+    sys.exit(99)
+try:
+    import base64, ctypes, mmap, os, tempfile, zlib
+except ImportError:
+    sys.exit(99)
+program = tempfile.NamedTemporaryFile(suffix=".zip")
+program.write(base64.b64decode(sys.stdin.read()))
+program.flush()
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+sys.path.insert(0, program.name)
+from {PACKAGE}.__main__ import main
+sys.path.pop(0)
+program.close()
+main(["serve", "--allocation", "{PREFIX}" + sys.argv[1]])
+"""
+
+# Each scheduler gives a job its name under another name (sbatch(1), qsub(1) of PBS and of Grid Engine, bsub(1),
+# oarsub(1)).  The trap: a scheduler that warns all processes of a job must not end it by ending this shell.
+_SCRIPT = """\
+#!/bin/sh
+trap : TERM USR1 USR2 XCPU
+name=${{SLURM_JOB_NAME:-${{PBS_JOBNAME:-${{LSB_JOBNAME:-${{OAR_JOB_NAME:-${{FARKERNEL_JOB_NAME:-$JOB_NAME}}}}}}}}}}
+case $name in
+  fk-*[!A-Za-z0-9-]* | fk-) exit {bad_name} ;;
+  fk-*) ;;
+  *) exit {bad_name} ;;
+esac
+note=${{HOME:-/nonexistent}}/{rendezvous}
+if mkdir -p "$note" 2>/dev/null; then
+  find "$note" -type f -mtime +30 -exec rm -f {{}} + 2>/dev/null
+  note=$note/$name
+  uname -n >"$note"
+fi
+FARKERNEL_AGENT_IDLE=${{{idle}:-3600}}
+FARKERNEL_UMASK=$(umask)
+export FARKERNEL_AGENT_IDLE FARKERNEL_UMASK
+umask 077
+tried=${tried}
+status=99
+unset {idle} {tried} FARKERNEL_JOB_NAME
+IFS=:
+for python in $tried {pythons}; do
+  command -v "$python" >/dev/null 2>&1 || continue
+  "$python" -E -s -c '{start}' "$name" <<'FARKERNEL'
+{archive}
+FARKERNEL
+  status=$?
+  [ $status -eq 99 ] || break
+done
+rm -f "$note"
+[ $status -eq 99 ] || exit $status
+exit {no_python}
+"""
+
+
+@functools.lru_cache(maxsize=1)
+def job_script() -> str:
+    """Pure ASCII, about 100 KiB: schedulers take some MiB (slurm.conf(5): max_script_size)."""
+    archive = base64.b64encode(build_archive().content).decode()
+    return _SCRIPT.format(
+        idle=IDLE,
+        tried=TRIED_FIRST,
+        pythons=" ".join(PYTHONS),
+        start=_START,
+        archive="\n".join(textwrap.wrap(archive, 76)),
+        no_python=NO_PYTHON,
+        bad_name=BAD_NAME,
+        rendezvous=RENDEZVOUS,
+    )

@@ -1,0 +1,120 @@
+"""Ways into a running job: routes that lead to where its agent is, tried in order, and the one that worked first.
+
+| way | what it needs |
+| --- | --- |
+| step | the scheduler's own command that runs something in a job (`Adapter.way_in`: srun, oarsh, condor_ssh_to_job) |
+| here | the job runs on the machine where the scheduler's commands are |
+| ssh | from there, an ssh to the job's node that asks for nothing |
+
+Where a job runs is told by a small file that its script leaves in the home, if scheduler and node share one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from ...launcher.errors import FarkernelError
+from ...launcher.text import one_line
+from ..contract import Receiver, Route, RouteError, Stream
+from .cluster import Cluster
+from .command_route import CommandRoute
+from .contract import Command, Job
+from .job_script import RENDEZVOUS
+
+log = logging.getLogger(__name__)
+
+# Nothing is asked, and a host key that is not known is refused (DESIGN §3, promise 5).
+_SSH = (
+    "ssh",
+    "-T",
+    "-q",
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "StrictHostKeyChecking=yes",
+    "-o",
+    "ConnectTimeout=15",
+)
+
+
+class JobRoute:
+    """Into one running job."""
+
+    def __init__(self, cluster: Cluster, job: Job) -> None:
+        self._cluster = cluster
+        self._job = job
+
+    def __repr__(self) -> str:
+        return f"<JobRoute into {self._place}, last by {self._cluster.way or 'no way yet'}>"
+
+    @property
+    def _place(self) -> str:
+        return f"{self._cluster.adapter.title} job {self._job.id}"
+
+    async def open(self, command: Sequence[str], receiver: Receiver) -> Stream:
+        failures: list[str] = []
+        for name in sorted(WAYS, key=lambda name: name != self._cluster.way):
+            try:
+                route = await WAYS[name](self._cluster, self._job)
+                if route is None:
+                    continue
+                stream = await route.open(command, receiver)
+            except FarkernelError as error:
+                log.info("way %s into %s: %s", name, self._place, error)
+                failures.append(error.what)
+                continue
+            self._cluster.way = name
+            return stream
+        raise NoWay(self._place, self._job.node, failures)
+
+
+class NoWay(RouteError):
+    """The job runs, and nothing leads into it (now)."""
+
+    def __init__(self, place: str, node: str, failures: Sequence[str]) -> None:
+        why = "; ".join(one_line(each) for each in failures) or "the scheduler has no command for it"
+        super().__init__(
+            f"no way leads into {place} on {node or 'its node'}: {why}",
+            "The scheduler's own command, or an ssh to the node that asks for nothing, would be one",
+        )
+
+
+async def _step(cluster: Cluster, job: Job) -> Route | None:
+    command = cluster.adapter.way_in(job)
+    if command is None:
+        return None
+    return CommandRoute(cluster.door, cluster.preparation, command, f"job {job.id}")
+
+
+async def _here(cluster: Cluster, job: Job) -> Route | None:
+    node, machine = await _where(cluster, job)
+    return cluster.door if node and node == machine else None
+
+
+async def _ssh(cluster: Cluster, job: Job) -> Route | None:
+    node, machine = await _where(cluster, job)
+    node = node or job.node
+    if not node or node == machine:
+        return None
+    return CommandRoute(cluster.door, "", (*_SSH, "--", node), f"{node} by ssh")
+
+
+WAYS: dict[str, Callable[[Cluster, Job], Awaitable[Route | None]]] = {
+    "step": _step,
+    "here": _here,
+    "ssh": _ssh,
+}
+
+
+async def _where(cluster: Cluster, job: Job) -> tuple[str, str]:
+    """The node that the job's script wrote down (or nothing), and the machine where we look."""
+    # The shell puts the home in; the job's name is ours, and safe.
+    look = f'uname -n; cat "$HOME/{RENDEZVOUS}/$1" 2>/dev/null'
+    (said,) = await cluster.ask([Command(("sh", "-c", look, "sh", job.name))])
+    machine, _, node = said.out.partition("\n")
+    name = node.strip()
+    safe = (
+        name and all(each.isalnum() or each in ".-_" for each in name) and name.isascii() and name[0] != "-"
+    )
+    return (name if safe else ""), machine.strip()

@@ -1,0 +1,44 @@
+"""A notebook on a kernel in a batch job."""
+
+from __future__ import annotations
+
+import time
+
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+from .engine import DEADLINE, run_cell
+
+
+class Notebook:
+    """One kernel with one client."""
+
+    def __init__(self, name: str) -> None:
+        self.manager = KernelManager(kernel_name=name)
+        self.manager.start_kernel()
+        self.client = BlockingKernelClient()
+        self.client.load_connection_file(self.manager.connection_file)
+        self.client.start_channels()
+
+    def ready(self, deadline: float = DEADLINE) -> BlockingKernelClient:
+        self.client.wait_for_ready(timeout=deadline)
+        return self.client
+
+    def run(self, code: str, deadline: float = DEADLINE) -> str:
+        """The last line that it printed: what was said while it was waited for comes before."""
+        lines = run_cell(self.client, code, deadline).text.splitlines()
+        return lines[-1] if lines else ""
+
+    def said(self, words: str, deadline: float = DEADLINE) -> str:
+        """The first text on iopub that holds these words."""
+        end = time.monotonic() + deadline
+        while True:
+            message = self.client.get_iopub_msg(timeout=max(end - time.monotonic(), 0.01))
+            text = str(message["content"].get("text", ""))
+            if words in text:
+                return text
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        if self.manager.has_kernel:
+            self.manager.shutdown_kernel()
