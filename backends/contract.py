@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..launcher.configuration import Target
 from ..launcher.errors import FarkernelError
@@ -147,3 +147,11 @@ class Backend(Protocol):
 
     def allocate(self, target: Target, kernel: str | None, user: User) -> Allocation:
         """The allocation of that key.  Acts only when `Allocation.ready` is awaited."""
+
+
+@runtime_checkable
+class BringsKernel(Protocol):
+    """A backend whose targets run a kernel of ours, whatever `kernel` and `python` say."""
+
+    def kernel_argv(self, target: Target) -> list[str]:
+        """The kernel's command, with ``{connection_file}`` in it."""

@@ -150,7 +150,7 @@ class FakeBoard(Board):
             exec(compile(code, "<stdin>", "exec"), self.globals)  # noqa: S102
         except BaseException as error:  # noqa: BLE001 - it is the program's
             said = _as_micropython(error)
-        self.loop.call_soon_threadsafe(lambda: done.done() or done.set_result(said))
+        self.loop.call_soon_threadsafe(_settle, done, said)
 
     def _raise_in_thread(self) -> None:
         assert self._thread is not None
@@ -195,6 +195,11 @@ class FakeBoard(Board):
         self.plugged = True
         self._fresh()
         self._move(BoardState.READY, "fake board is back")
+
+
+def _settle(done: asyncio.Future[bytes], said: bytes) -> None:
+    if not done.done():
+        done.set_result(said)
 
 
 def _as_micropython(error: BaseException) -> bytes:
