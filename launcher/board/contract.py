@@ -102,6 +102,10 @@ class Transport(Protocol):
         """
 
     @property
+    def is_open(self) -> bool:
+        """From `open` to `close`, or to the receiver's `closed`."""
+
+    @property
     def buffered(self) -> int:
         """Bytes written that the system has not taken yet."""
 

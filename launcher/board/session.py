@@ -2,15 +2,72 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 from .contract import BoardInfo, BoardState, OnOutput, OnState, Transport
+from .conversation import Conversation
+from .errors import BoardError, BoardException, BoardGone, BoardLost, NotABoard, Unsupported
+from .identity import identify
+from .raw_repl import Finished, ReplError, ReplState, Restarted
+
+log = logging.getLogger(__name__)
+
+_PAUSES = (
+    0.1,
+    0.2,
+    0.3,
+    0.5,
+    0.5,
+    1.0,
+)  # between two tries to open a board that went away; the last one again and again
+_SETTLE = 3.0  # seconds that a cancelled program gets to end after Ctrl-C
+_RESTART = 3.0  # seconds until a board that was told to reset shows its prompt, if main.py lets it
+_BACK = 20.0  # seconds that a board with USB of its own may take to come back after a reset
+#: An interrupt that comes while the board still compiles is lost (`raw_repl`); so an early one is said twice.
+_EARLY, _AGAIN = 0.5, 0.5
+
+_RESET = """\
+try:
+ import machine as _m
+ _m.reset
+except (ImportError,AttributeError):
+ try:
+  import microcontroller as _m
+ except ImportError:
+  import microbit as _m
+_m.reset()
+"""
+_BOOTLOADER = """\
+try:
+ import machine as _m
+ _m.bootloader
+except (ImportError,AttributeError):
+ import microcontroller as _m
+ _m.on_next_reset(_m.RunMode.BOOTLOADER)
+ _m.bootloader=_m.reset
+_m.bootloader()
+"""
+
+_B = BoardState
+MOVES: dict[BoardState, frozenset[BoardState]] = {
+    _B.CLOSED: frozenset({_B.OPENING}),
+    _B.OPENING: frozenset({_B.READY, _B.LOST, _B.CLOSED}),
+    _B.READY: frozenset({_B.RUNNING, _B.RESETTING, _B.OPENING, _B.LOST, _B.CLOSED}),
+    _B.RUNNING: frozenset({_B.READY, _B.OPENING, _B.LOST, _B.CLOSED}),
+    _B.RESETTING: frozenset({_B.READY, _B.OPENING, _B.LOST, _B.CLOSED}),
+    _B.LOST: frozenset({_B.OPENING, _B.CLOSED}),
+}
 
 
 class Board:
     """A board behind a transport.  All methods are called in one event loop.
 
-    `execute`, `evaluate` and `soft_reset` wait for each other: one at a time, in the order of their calls.
+    `execute`, `evaluate` and the resets wait for each other: one at a time, in the order of their calls.
     Cancelling the task that awaits one interrupts the board's program (Ctrl-C), and the board stays usable.
     """
 
@@ -19,6 +76,14 @@ class Board:
         self.on_state: OnState = on_state or (lambda state, said: None)
         self.state = BoardState.CLOSED
         self.info: BoardInfo | None = None  # of the last `connect`; kept while the board is away
+        self._talk = Conversation(transport, self._closed, self._restarted)
+        self._turn = asyncio.Lock()
+        self._coming_back: asyncio.Task[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._began = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Board at {self.transport.describe()}, {self.state.value}>"
 
     async def connect(self) -> BoardInfo:
         """Open the transport and get into the raw REPL, whatever the board is doing (an endless main.py included).
@@ -27,48 +92,239 @@ class Board:
         Raises `BoardGone`, `BoardBusy`, `BoardPermission`, `NotABoard`, `BoardUnreachable`.
         After it has succeeded once, a board that goes away is `LOST` and is taken up again by itself.
         """
-        raise NotImplementedError
+        await self._stop_coming_back()
+        async with self._turn:
+            if self.state in (BoardState.READY, BoardState.RUNNING) and self.info is not None:
+                return self.info
+            return await self._open()
 
     async def execute(self, code: str | bytes, on_output: OnOutput) -> bytes:
         """Run code; returns the traceback, b"" if there was none.  Takes as long as the program does.
 
-        Raises `BoardLost` when the board goes away or restarts meanwhile, `BoardGone` when it is away now.
+        Raises `BoardLost` when the board goes away or restarts meanwhile, `BoardGone` when it is away now, and
+        `BoardError` for code with control characters (Ctrl-A to Ctrl-E) in it.
         """
-        raise NotImplementedError
+        async with self._holding(BoardState.RUNNING):
+            return (await self._run(code, on_output)).traceback
 
     def send_input(self, data: bytes) -> None:
-        """Bytes for the running program's stdin (`input()` wants a line that ends with \\r or \\n), in paced pieces."""
-        raise NotImplementedError
+        """Bytes for the running program's stdin (`input()` wants a line that ends with \\r), in paced pieces."""
+        if self.state is BoardState.RUNNING:
+            self._talk.send_input(data)
 
     async def interrupt(self) -> None:
         """Ctrl-C for the running program, which then ends with KeyboardInterrupt in its traceback.
 
         Returns at once; nothing happens when nothing runs.
         """
-        raise NotImplementedError
+        if self.state not in (BoardState.RUNNING, BoardState.RESETTING):
+            return
+        self._talk.interrupt()
+        loop = asyncio.get_running_loop()
+        if self._again is None and loop.time() < self._began + _EARLY:
+            self._again = loop.call_later(_AGAIN, self._talk.interrupt)
 
     async def soft_reset(self, on_output: OnOutput) -> None:
         """A fresh interpreter: boot.py runs, main.py does not (where the firmware lets us); ends READY.
 
         ``on_output`` takes what boot.py prints, and the board's own words.
         """
-        raise NotImplementedError
+        async with self._holding(BoardState.RESETTING):
+            if isinstance(await self._talk.soft_reset(on_output), Restarted):
+                await self._talk.enter()
 
     async def hard_reset(self) -> BoardInfo:
-        """As if its reset button was pressed: by `machine.reset()`, or by DTR and RTS where nothing answers.
+        """As if its reset button was pressed: by `machine.reset()`, or by DTR and RTS where it has no such function.
 
         Waits until it is back, and interrupts its main.py; ends READY.
         """
-        raise NotImplementedError
+        async with self._holding(BoardState.RESETTING):
+            try:
+                event = await self._talk.run(_RESET.encode(), _ignore)
+                if isinstance(event, Finished):
+                    if event.traceback:
+                        await self._pulse_reset()
+                    await self._talk.restarted(_RESTART)
+            except BoardLost:
+                await self._until_back()
+                return self._known()
+            await self._talk.enter()
+            self.info = await identify(self._talk)
+        return self._known()
 
     async def bootloader(self) -> None:
-        """Into the firmware's bootloader (`machine.bootloader()`): the board is LOST until it is reset."""
-        raise NotImplementedError
+        """Into the firmware's bootloader (`machine.bootloader()`), and let go of the port: flashing needs it.
+
+        The board is LOST; call `connect` when it is back.  Raises `Unsupported`.
+        """
+        async with self._holding(BoardState.RESETTING):
+            with contextlib.suppress(TimeoutError, BoardLost):
+                async with asyncio.timeout(1.0):
+                    event = await self._talk.run(_BOOTLOADER.encode(), _ignore)
+                    if isinstance(event, Finished) and event.traceback:
+                        raise Unsupported(
+                            f"the board at {self.transport.describe()} cannot start its bootloader by itself",
+                            "Press the buttons that its manual names",
+                        )
+            await self._stop_coming_back()
+            self._talk.close()
+            self._set(BoardState.LOST, "it is in its bootloader")
 
     async def evaluate(self, expression: str) -> Any:
         """An expression's value, if its repr is a literal.  Raises `BoardException`, and what `execute` raises."""
-        raise NotImplementedError
+        output = bytearray()
+        traceback = await self.execute(f"print(repr({expression}))", output.extend)
+        if traceback:
+            raise BoardException(traceback)
+        text = output.decode("utf-8", "replace").strip()
+        try:
+            return float(text) if text in ("inf", "-inf", "nan") else ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise BoardError(f"the board's answer is no literal: {text[:200]!r}", "") from None
 
     async def close(self) -> None:
         """Leave the board at its friendly prompt and give the port free.  May be called again, in every state."""
-        raise NotImplementedError
+        await self._stop_coming_back()
+        if self.state in (BoardState.READY, BoardState.RUNNING, BoardState.RESETTING):
+            self._talk.repl.leave()
+            self._talk.pump()
+        self._talk.close()
+        if self.state is not BoardState.CLOSED:
+            self._set(BoardState.CLOSED, "")
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _known(self) -> BoardInfo:
+        if self.info is None:
+            raise BoardGone(self.transport.describe())
+        return self.info
+
+    async def _open(self) -> BoardInfo:
+        self._set(BoardState.OPENING, "")
+        try:
+            await self._talk.open()
+            await self._talk.enter()
+            self.info = await identify(self._talk)
+        except BaseException:
+            self._talk.close()
+            self._set(BoardState.CLOSED, "")
+            raise
+        self._set(BoardState.READY, self.info.firmware)
+        return self.info
+
+    @contextlib.asynccontextmanager
+    async def _holding(self, state: BoardState) -> AsyncIterator[None]:
+        """Our turn, in that state; afterwards the board is READY, or taken up again if it was lost."""
+        async with self._turn:
+            if self._talk.repl.state is not ReplState.READY:
+                raise BoardGone(self.transport.describe(), "it went away" if self.info else "")
+            self._set(state, "")
+            try:
+                yield
+            except asyncio.CancelledError:
+                await self._settle()
+                raise
+            finally:
+                self._no_more_interrupts()
+                if self.state is state:
+                    if self._talk.repl.state is ReplState.READY:
+                        self._set(BoardState.READY, "")
+                    else:
+                        self._take_up("the board does not answer any more")
+
+    async def _run(self, code: str | bytes, on_output: OnOutput) -> Finished:
+        self._began = asyncio.get_running_loop().time()
+        try:
+            event = await self._talk.run(code.encode() if isinstance(code, str) else code, on_output)
+        except ReplError as error:
+            raise BoardError(str(error), 'Write it as an escape, such as "\\x04"') from None
+        if isinstance(event, Restarted):
+            self._take_up("it has restarted by itself")
+            raise BoardLost(self.transport.describe(), "has restarted by itself")
+        return event
+
+    async def _settle(self) -> None:
+        """End what was running for a task that was cancelled."""
+        self._talk.interrupt()
+        with contextlib.suppress(BoardError, TimeoutError):
+            async with asyncio.timeout(_SETTLE):
+                if await self._talk.settled():
+                    return
+            await self._talk.enter()
+
+    async def _pulse_reset(self) -> None:
+        """By the lines that most boards have wired to reset: RTS pulls it, DTR is the boot mode and stays up."""
+        await self.transport.signals(dtr=False, rts=True)
+        await asyncio.sleep(0.1)
+        await self.transport.signals(dtr=False, rts=False)
+
+    def _no_more_interrupts(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
+    # -- a board that goes away and comes back ------------------------------------------------------------------
+
+    def _closed(self, said: str) -> None:
+        if self.state in (BoardState.READY, BoardState.RUNNING):
+            self._take_up(said or "it went away")
+
+    def _restarted(self) -> None:
+        if self.state is BoardState.READY:
+            self._take_up("it has restarted by itself")
+
+    def _take_up(self, why: str) -> None:
+        """From now on it is looked for until it is back."""
+        self._set(BoardState.LOST, why)
+        if self._coming_back is None or self._coming_back.done():
+            self._coming_back = asyncio.get_running_loop().create_task(self._come_back())
+
+    async def _come_back(self) -> None:
+        async with self._turn:
+            for attempt in range(1 << 30):
+                try:
+                    await self._reopen()
+                    return
+                except BoardError as error:
+                    if not isinstance(error, BoardGone):
+                        log.info("%s: %s", self.transport.describe(), error)
+                    if str(error) != "" and self.state is not BoardState.LOST:
+                        self._set(BoardState.LOST, "" if isinstance(error, BoardGone) else error.what)
+                await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+
+    async def _reopen(self) -> None:
+        """Raises a `BoardError` if it is not back."""
+        if self._talk.repl.state is not ReplState.UNKNOWN or not self.transport.is_open:
+            self._talk.close()
+            await self._talk.open()
+        self._set(BoardState.OPENING, "")
+        await self._talk.enter()
+        self.info = await identify(self._talk)
+        self._set(BoardState.READY, f"it is back: {self.info.firmware}")
+
+    async def _until_back(self) -> None:
+        """After a reset that took the device away; raises what the last try raised."""
+        async with asyncio.timeout(_BACK):
+            for attempt in range(1 << 30):
+                try:
+                    await self._reopen()
+                    return
+                except (BoardGone, NotABoard, BoardLost):
+                    await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+
+    async def _stop_coming_back(self) -> None:
+        task, self._coming_back = self._coming_back, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.wait([task])
+
+    def _set(self, state: BoardState, said: str) -> None:
+        if state is not self.state or said:
+            if state is not self.state and state not in MOVES[self.state]:
+                raise ReplError(f"a board that is {self.state.value} cannot become {state.value}")
+            self.state = state
+            self.on_state(state, said)
+
+
+def _ignore(data: bytes) -> None:
+    """Nobody asked for it."""

@@ -1,0 +1,233 @@
+"""A transport and a raw REPL put together: what `session.Board` waits for, with the clock that `raw_repl` has not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from .contract import OnOutput, Transport
+from .errors import BoardLost, NotABoard
+from .raw_repl import PIECE, Entered, Event, Finished, Output, RawRepl, ReplState, Restarted, SoftReset
+
+E = TypeVar("E", Entered, Finished, Restarted, SoftReset)
+
+#: A board that was reset by opening its port hears nothing while it boots: it is called again after these pauses.
+_PATIENCE = (0.4, 0.5, 0.6, 1.0, 1.0, 2.0, 3.0)
+#: After the second call some answers may still be on their way; they must not be taken for later ones.
+_QUIET = 0.15
+#: A board that has not taken the code by then is not there any more.
+SILENCE = 10.0
+
+_TAKING = (ReplState.ASKING, ReplState.PASTING, ReplState.STARTING)
+
+
+class Conversation:
+    """One at a time: each of the coroutines must have ended before the next is called.
+
+    ``on_closed`` is told why the transport ended by itself, ``on_restarted`` that the board began afresh while nobody
+    waited for that.
+    """
+
+    def __init__(
+        self, transport: Transport, on_closed: Callable[[str], None], on_restarted: Callable[[], None]
+    ) -> None:
+        self.transport = transport
+        self.repl = RawRepl(transport.windowed)
+        self._on_closed = on_closed
+        self._on_restarted = on_restarted
+        self._on_output: OnOutput = _ignore
+        self._waiter: asyncio.Future[Event] | None = None
+        self._seen = bytearray()
+        self._input = bytearray()
+        self._resume: asyncio.TimerHandle | None = None
+        self._heard = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Conversation over {self.transport.describe()}, {self.repl!r}>"
+
+    async def open(self) -> None:
+        self.repl.lost()
+        await self.transport.open(self)
+
+    def close(self) -> None:
+        self._stop_pacing()
+        self.transport.close()
+        self.repl.lost()
+        self._fail("was closed")
+
+    # -- Receiver -----------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        for event in self.repl.receive(data):
+            self._take(event)
+        self.pump()
+
+    def writable(self) -> None:
+        self.pump()
+
+    def closed(self, said: str) -> None:
+        self._stop_pacing()
+        self.repl.lost()
+        self._fail("went away")
+        self._on_closed(said)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Output):
+            self._see(event.data)
+            self._on_output(event.data)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(event)
+        elif isinstance(event, Restarted):
+            self._on_restarted()
+
+    def _see(self, data: bytes) -> None:
+        self._seen += data
+        del self._seen[:-4096]
+
+    def _fail(self, how: str) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(BoardLost(self.transport.describe(), how))
+
+    # -- to the board -------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Write what the protocol wants to say, pieces with pauses between them."""
+        while self._resume is None and (piece := self.repl.next_piece()):
+            self.transport.write(piece)
+            if self.repl.paced and self.transport.pause:
+                loop = asyncio.get_running_loop()
+                self._resume = loop.call_later(self.transport.pause, self._go_on)
+        if self.repl.paste is not None:
+            code, self.repl.paste = self.repl.paste, None
+            self.transport.paste(code)
+
+    def send_input(self, data: bytes) -> None:
+        """For the program's stdin: the board's ring takes no more of it at a time than of code."""
+        self._input += data
+        self._pump_input()
+
+    def _pump_input(self) -> None:
+        while self._input and self._resume is None:
+            piece = bytes(self._input[:PIECE])
+            del self._input[:PIECE]
+            self.transport.write(piece)
+            if self.transport.pause:
+                self._resume = asyncio.get_running_loop().call_later(self.transport.pause, self._go_on)
+
+    def _go_on(self) -> None:
+        self._resume = None
+        self.pump()
+        self._pump_input()
+
+    def _stop_pacing(self) -> None:
+        self._input.clear()
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
+
+    def interrupt(self) -> None:
+        self._stop_pacing()
+        self.repl.interrupt()
+        self.pump()
+
+    # -- what is waited for -------------------------------------------------------------------------------------
+
+    async def enter(self) -> None:
+        """Into the raw REPL; raises `NotABoard`, `BoardLost`."""
+        self._seen.clear()
+        self._on_output = self._see  # of timers, and of what is interrupted
+        for attempt, patience in enumerate(_PATIENCE):
+            self._stop_pacing()
+            self.repl.enter()
+            try:
+                async with asyncio.timeout(patience):
+                    entered = await self._event(Entered)
+            except TimeoutError:
+                continue
+            self._see(entered.seen)
+            if attempt:
+                await self._quiet()
+            if self.repl.state is ReplState.READY:
+                return
+        raise NotABoard(self.transport.describe(), bytes(self._seen))
+
+    async def _quiet(self) -> None:
+        """Until nothing has come for a while, but not for ever: a timer on the board may print all the time."""
+        loop = asyncio.get_running_loop()
+        for _ in range(10):
+            left = self._heard + _QUIET - loop.time()
+            if left <= 0:
+                return
+            await asyncio.sleep(left)
+
+    async def run(self, code: bytes, on_output: OnOutput) -> Finished | Restarted:
+        """Raises `BoardLost`."""
+        self._on_output = on_output
+        self.repl.run(code)
+        watch = asyncio.get_running_loop().create_task(self._watch())
+        try:
+            event = await self._ended(Finished)
+        finally:
+            self._on_output = _ignore
+            watch.cancel()
+        return event
+
+    async def settled(self) -> bool:
+        """Wait until what runs has ended; False: it became something else than READY."""
+        if self.repl.state is not ReplState.READY:
+            await self._any_event()
+        return self.repl.state is ReplState.READY
+
+    async def soft_reset(self, on_output: OnOutput) -> SoftReset | Restarted:
+        self._on_output = on_output
+        self.repl.soft_reset()
+        try:
+            return await self._ended(SoftReset)
+        finally:
+            self._on_output = _ignore
+
+    async def restarted(self, patience: float) -> bool:
+        """Wait for a fresh start's prompt; False: none came in that time.  Raises `BoardLost`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._event(Restarted)
+                return True
+        return False
+
+    async def _event(self, kind: type[E]) -> E:
+        while not isinstance(event := await self._any_event(), kind):
+            pass
+        return event
+
+    async def _ended(self, kind: type[E]) -> E | Restarted:
+        while not isinstance(event := await self._any_event(), (kind, Restarted)):
+            pass
+        return event
+
+    async def _any_event(self) -> Event:
+        self.pump()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    async def _watch(self) -> None:
+        """Nothing is heard of a board that should take code: it is not there any more."""
+        loop = asyncio.get_running_loop()
+        self._heard = loop.time()
+        while self.repl.state in _TAKING or self.repl.state is ReplState.SENDING:
+            if self.repl.state is ReplState.SENDING:
+                self._heard = loop.time()
+            left = self._heard + SILENCE - loop.time()
+            if left <= 0:
+                self._fail("does not answer any more")
+                return
+            await asyncio.sleep(left)
+
+
+def _ignore(data: bytes) -> None:
+    """Nobody asked for it."""

@@ -1,0 +1,151 @@
+"""Boards as sites: genuine MicroPython in QEMU behind a pseudo-terminal, paced like a serial line.
+
+* `microbit`: Debian's unmodified micro:bit firmware (MicroPython 1.9.2): no raw-paste, no os.stat, its own file system
+* `mps2`: MicroPython 1.25 (`micropython_port`): raw-paste, littlefs in a file, an input ring of 256 bytes that drops
+
+The PTY's slave stays open here, so that clients may come and go.  `VirtualBoard` can be pulled out and put back, and its
+reset button pressed.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tty
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+MICROBIT_FIRMWARE = "/usr/share/firmware-microbit-micropython/firmware.hex"
+FLASH_SIZE = 16 << 20  # all of the mps2's PSRAM, of which the firmware uses a part
+BAUD = 115200
+
+
+class Wire:
+    """One direction of a serial line: when it is free again, and how much goes over it at a time."""
+
+    def __init__(self, source: int, sink: int, baud: int) -> None:
+        self.source, self.sink = source, sink
+        self.byte_time = 10 / baud if baud else 0.0
+        self.free = 0.0
+
+    @property
+    def piece(self) -> int:
+        return max(1, int(0.001 / self.byte_time)) if self.byte_time else 65536
+
+    def sent(self, size: int, now: float) -> None:
+        # Up to 2 ms that we were late are made up for: the scheduler's, not the wire's.
+        self.free = max(self.free, now - 0.002) + self.byte_time * size
+
+
+class VirtualBoard:
+    """A board in QEMU.  ``device`` is where it is plugged in: a link that goes when it is pulled out."""
+
+    def __init__(self, machine: Sequence[str], device: Path, baud: int = BAUD) -> None:
+        self.device = device
+        self._machine = machine
+        self._baud = baud
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+        self._stop_read, self._stop_write = os.pipe()
+        self._serial: socket.socket | None = None
+        self._master = self._slave = -1
+        self._unplug = threading.Event()
+
+    def __enter__(self) -> VirtualBoard:
+        self.plug_in()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pull_out()
+        os.close(self._stop_read)
+        os.close(self._stop_write)
+
+    def plug_in(self) -> None:
+        """Power and cable."""
+        ours, theirs = socket.socketpair()
+        self._process = subprocess.Popen(
+            [
+                "qemu-system-arm",
+                *("-display", "none", "-monitor", "none", *self._machine),
+                *("-chardev", f"socket,id=serial,fd={theirs.fileno()}", "-serial", "chardev:serial"),
+            ],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stderr=sys.stderr,
+        )
+        theirs.close()
+        self._serial = ours
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        os.symlink(os.ttyname(self._slave), self.device)
+        wires = [
+            Wire(ours.fileno(), self._master, self._baud),
+            Wire(self._master, ours.fileno(), self._baud),
+        ]
+        self._thread = threading.Thread(target=self._carry, args=(wires,), daemon=True)
+        self._thread.start()
+
+    def pull_out(self) -> None:
+        """Both are gone: whoever has the device open sees it end, and its memory is lost."""
+        if self._process is None or self._thread is None or self._serial is None:
+            return
+        os.write(self._stop_write, b"x")
+        self._thread.join()
+        os.read(self._stop_read, 1)
+        self.device.unlink()
+        os.close(self._slave)
+        os.close(self._master)
+        self._serial.close()
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def _carry(self, wires: Sequence[Wire]) -> None:
+        while True:
+            now = time.monotonic()
+            waiting = [wire.free - now for wire in wires if wire.free > now]
+            sources = {wire.source: wire for wire in wires if wire.free <= now}
+            ready, _, _ = select.select([self._stop_read, *sources], [], [], min(waiting, default=None))
+            for source in ready:
+                if source == self._stop_read or not self._move(sources[source]):
+                    return
+
+    def _move(self, wire: Wire) -> bool:
+        """False: one of the two ends is gone."""
+        try:
+            data = os.read(wire.source, wire.piece)
+            if not data:
+                return False
+            wire.sent(len(data), time.monotonic())
+            while data:
+                data = data[os.write(wire.sink, data) :]
+        except OSError:
+            return False
+        return True
+
+
+def microbit(device: Path, baud: int = BAUD) -> VirtualBoard:
+    return VirtualBoard(["-machine", "microbit", "-device", f"loader,file={MICROBIT_FIRMWARE}"], device, baud)
+
+
+def mps2(firmware: Path, flash: Path, device: Path, baud: int = BAUD) -> VirtualBoard:
+    """``flash`` holds its file system; made, erased, if it is not there."""
+    if not flash.exists():
+        with flash.open("wb") as file:
+            for _ in range(FLASH_SIZE >> 20):
+                file.write(b"\xff" * (1 << 20))
+    memory = f"memory-backend-file,id=flash,size={FLASH_SIZE},share=on,mem-path={flash}"
+    return VirtualBoard(
+        [*("-object", memory), *("-machine", "mps2-an385,memory-backend=flash"), *("-kernel", str(firmware))],
+        device,
+        baud,
+    )
