@@ -12,7 +12,9 @@ def transport_to(address: Address, options: SerialOptions | None = None, passwor
 
     ``password``: for WebREPL.  Raises `Unsupported` for other addresses.  Nothing is opened.
     """
-    raise NotImplementedError
+    from .serial_line import SerialLine
+
+    return SerialLine(address.path or "", options)
 
 
 def board_at(

@@ -126,7 +126,7 @@ class FakeBoard(Board):
             self._on_output = on_output
             text = code.decode() if isinstance(code, bytes) else code
             self.ran.append(text)
-            self._thread = threading.Thread(target=self._run, args=(text, done), daemon=True)
+            self._thread = threading.Thread(target=self._run_program, args=(text, done), daemon=True)
             self._thread.start()
             lost = asyncio.ensure_future(self._lost.wait())
             try:
@@ -144,7 +144,7 @@ class FakeBoard(Board):
                 raise BoardLost("/dev/fake", "was unplugged")
             return bytes(done.result())
 
-    def _run(self, code: str, done: asyncio.Future[bytes]) -> None:
+    def _run_program(self, code: str, done: asyncio.Future[bytes]) -> None:
         said = b""
         try:
             exec(compile(code, "<stdin>", "exec"), self.globals)  # noqa: S102
