@@ -34,6 +34,28 @@ def _narrow(line: str) -> str:
     return " " * ((len(line) - len(text)) // 4) + text
 
 
+def install_small_code() -> str:
+    """The least of it, for boards with a few kilobytes: texts and bytes whose kind is said."""
+    return _SMALL
+
+
+# A class will do for a module.  The micro:bit has no sys.modules: `source.without_import` changes the cells instead.
+_SMALL = """\
+class _fk_module:
+ def display(value,mime='text/plain',id='-',update=False):
+  print('\\x1efk:%s %s %s %r'%('update' if update else 'display',mime,id,value))
+ def update(id,value,mime='text/plain'):
+  _fk_module.display(value,mime,id,True)
+ def clear(wait=False):
+  print('\\x1efk:clear'+(' wait' if wait else ''))
+ def html(text):
+  _fk_module.display(text,'text/html')
+def _fk_show(v):
+ if hasattr(v,'_repr_html_'):_fk_module.html(v._repr_html_())
+ else:print('\\x1efk:= %r'%repr(v))
+"""
+
+
 def install_code() -> str:
     """Makes ``import farkernel`` work on the board without a file there; a module that it has is left alone."""
     return (

@@ -118,16 +118,16 @@ async def _names(want: Wanted, held: HeldBoard | None, magics: Iterable[str]) ->
 
 async def _ask_board(want: Wanted, held: HeldBoard) -> list[str]:
     if want.kind is Kind.NAME:
-        return _strings(await held.board.evaluate("dir()+dir(__import__('builtins'))"))
+        return await held.names("globals(),dir(__import__('builtins'))", want.prefix)
     if want.kind is Kind.ATTRIBUTE:
-        return _strings(await held.board.evaluate(f"dir({want.owner})"))
+        return await held.names(f"dir({want.owner})", want.prefix)
     if want.kind is Kind.MODULE:
         return await modules(held)
     if want.kind is Kind.MEMBER:
         # Modules of the firmware only: importing a person's own file could do anything.
         if want.owner not in await held.firmware_modules():
             return []
-        return _strings(await held.board.evaluate(f"dir(__import__({want.owner!r}))"))
+        return await held.names(f"dir(__import__({want.owner!r}))", want.prefix)
     folder, slash, _ = want.prefix.rpartition("/")
     found = await held.files.listdir(folder + slash if slash else "")
     return [f"{folder}{slash}{entry.name}{'/' if entry.directory else ''}" for entry in found]
@@ -148,7 +148,3 @@ async def modules(held: HeldBoard) -> list[str]:
             elif entry.directory and entry.name != "lib":
                 names.append(entry.name)
     return names
-
-
-def _strings(value: object) -> list[str]:
-    return [each for each in value if isinstance(each, str)] if isinstance(value, (list, tuple)) else []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..board.session import Board
-from . import cells, source, tracebacks
+from . import cells, tracebacks
 from .errors import CellFailed
 from .held import Boards, HeldBoard
 from .history import History
@@ -140,9 +140,9 @@ class Context:
     async def run_code(self, code: str) -> None:
         """Raises `CellFailed` with the board's traceback, and what `ready` and `Board.execute` raise."""
         held = await self.ready()
-        await held.prepare_for(code)
+        prepared = await held.prepare(code)
         board: Board = held.board
         with self.interrupts.running(board.interrupt):
-            traceback = await run_on_board(board, source.with_result(code, held.rich), self.output, self.ask)
+            traceback = await run_on_board(board, prepared, self.output, self.ask)
         if traceback is not None:
             raise CellFailed(traceback, tracebacks.show(traceback, code))

@@ -14,7 +14,7 @@ from ..board.errors import BoardException, BoardGone, BoardUnreachable, NotABoar
 from ..board.files import BoardFiles
 from ..board.session import Board
 from ..text import one_line
-from . import board_source, source
+from . import board_source, documentation, source
 from .errors import BoardAway, NoBoard
 
 Say = Callable[[str], None]
@@ -24,8 +24,8 @@ MakeBoard = Callable[[Address, SerialOptions, OnState], Board]
 
 PATIENCE = 60.0
 _RETRY = 1.0
-_ENOUGH_MEMORY = 24_000  # bytes free, for conveniences of ours on the board
-_MENTIONS = re.compile(rb"\bfarkernel\b|\b_repr_[a-z]+_\b")
+_ENOUGH_MEMORY = 20_000  # bytes free, for conveniences of ours on the board
+_MENTIONS = re.compile(r"\bfarkernel\b|\b_repr_[a-z]+_\b")
 _RESET_DEADLINE = 3.0
 
 
@@ -48,7 +48,7 @@ class HeldBoard:
         self.board = make(address, options, self._on_state)
         self.files = BoardFiles(self.board)
         self.said = ""
-        self.rich = False
+        self.rich = False  # it has our module: results are shown as pictures and tables, if their types can
         self.small = True
         self._keep_memory = keep_memory
         self._modules: tuple[str, ...] = ()
@@ -154,24 +154,43 @@ class HeldBoard:
         except (BoardException, TypeError, ValueError):
             self.small = True  # a firmware that cannot say has little
 
-    async def prepare_for(self, code: str) -> None:
-        """Put the module ``farkernel`` there if this code speaks of it."""
-        if not self.rich and _MENTIONS.search(code.encode("utf-8", "surrogatepass")):
-            traceback = await self.board.execute(board_source.install_code(), _ignore)
-            if traceback:
-                raise BoardException(traceback)
-            self.rich = True
+    async def prepare(self, code: str) -> str:
+        """The code as the board shall run it; the module ``farkernel`` is put there if it speaks of that."""
+        if _MENTIONS.search(code):
+            await self._put_module()
+            if self.small:
+                code = source.without_import(code)
+        return source.with_result(code, self.rich)
+
+    async def _put_module(self) -> None:
+        if self.rich:
+            return
+        module = board_source.install_small_code() if self.small else board_source.install_code()
+        traceback = await self.board.execute(module, _ignore)
+        if traceback:
+            raise BoardException(traceback)
+        self.rich = True
 
     async def firmware_modules(self) -> tuple[str, ...]:
         """The modules that are built in; asked once, since they come with the firmware."""
         if not self._modules:
             said: list[bytes] = []
             await self.board.execute("help('modules')", said.append)
-            words = b"".join(said).decode("utf-8", "replace").partition("Plus any")[0].split()
-            self._modules = tuple(
-                word.replace("/", ".") for word in words if word.replace("/", "").replace("_", "").isalnum()
-            )
+            self._modules = listed_modules(b"".join(said).decode("utf-8", "replace"))
         return self._modules
+
+    async def names(self, lists: str, prefix: str) -> list[str]:
+        """Those that begin with `prefix`; ``lists``: expressions for lists of names.
+
+        Chosen by the board, one at a time: little memory there, and little to send.  Raises `BoardException`.
+        """
+        said: list[bytes] = []
+        failed = await self.board.execute(
+            f"{source.NAMES}_fk_names({prefix!r},{lists})\ndel _fk_names", said.append
+        )
+        if failed:
+            raise BoardException(failed)
+        return b"".join(said).decode("utf-8", "replace").split()
 
     async def free_memory(self) -> int:
         """Bytes; raises `BoardException` where the firmware cannot say."""
@@ -193,6 +212,14 @@ class HeldBoard:
         """The interpreter there is a new one: after a reset."""
         self._fresh = True
         self._away_since = None
+
+
+def listed_modules(text: str) -> tuple[str, ...]:
+    """What `help('modules')` shows; firmware that explains the word "modules" instead is the micro:bit's."""
+    names, found, _ = text.partition("Plus any")
+    if not found:
+        return documentation.MICROBIT_MODULES
+    return tuple(word.replace("/", ".") for word in names.split() if re.fullmatch(r"[\w/.]+", word))
 
 
 def _ignore(data: bytes) -> None:

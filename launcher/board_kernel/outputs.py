@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from ..messages import Composer, Message
 from .records import Clear, Display, Result
 
-# A program that prints a word at a time must not become a message for each: the first goes out at once, what
-# follows within this time together.
-GATHER = 0.03
+# A program that prints a word at a time must not become a message for each: what comes within this time goes out
+# together; the first word sooner.  The end of a cell waits for neither.
+GATHER, GATHER_FIRST = 0.03, 0.01
 _LARGEST_STREAM = 64 * 1024
 
 Publish = Callable[[Message], None]
@@ -67,10 +67,10 @@ class CellOutput:
         self._pieces.append(text)
         self._size += len(text)
         loop = asyncio.get_running_loop()
-        if self._size > _LARGEST_STREAM or loop.time() >= self._quiet_until:
+        if self._size > _LARGEST_STREAM:
             self.flush()
         elif self._timer is None:
-            self._timer = loop.call_at(self._quiet_until, self.flush)
+            self._timer = loop.call_at(max(self._quiet_until, loop.time() + GATHER_FIRST), self.flush)
 
     def flush(self) -> None:
         if self._timer is not None:

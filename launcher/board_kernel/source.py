@@ -45,6 +45,29 @@ def with_result(code: str, rich: bool) -> str:
     return f"{head}{start}_=({expression.rstrip()}\n){shown}"
 
 
+def without_import(code: str, name: str = "farkernel", stand_in: str = "_fk_module") -> str:
+    """For boards that cannot be given a module: imports of `name` become assignments, at the same place."""
+    tree = parse(code)
+    if tree is None:
+        return code
+    lines = code.splitlines(keepends=True)
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.Import, ast.ImportFrom)) or node.lineno != node.end_lineno:
+            continue
+        if isinstance(node, ast.ImportFrom):
+            if node.module != name or node.level or any(each.name == "*" for each in node.names):
+                continue
+            parts = [f"{each.asname or each.name}={stand_in}.{each.name}" for each in node.names]
+        elif [each.name for each in node.names] == [name]:
+            parts = [f"{node.names[0].asname or name}={stand_in}"]
+        else:
+            continue
+        line = lines[node.lineno - 1].encode()
+        changed = line[: node.col_offset] + ";".join(parts).encode() + line[node.end_col_offset :]
+        lines[node.lineno - 1] = changed.decode()
+    return "".join(lines)
+
+
 def _ends_quietly(code: str) -> bool:
     """Whether the last token is a semicolon."""
     last = ""
@@ -92,6 +115,14 @@ def _fk_install(i):
   if '_fk_ask' not in globals():
    globals()['_fk_ask']=globals()['input']=_fk_ask
 _fk_install(input)
+"""
+
+
+NAMES = """\
+def _fk_names(p,*l):
+ for o in l:
+  for n in o:
+   if n[:len(p)]==p:print(n)
 """
 
 
