@@ -8,14 +8,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..board.session import Board
 from . import cells, tracebacks
 from .errors import CellFailed
 from .held import Boards, HeldBoard
 from .history import History
 from .local_python import LocalPython
 from .outputs import Filter, FilteredOutput, Shown
-from .running import Asker, run_on_board
+from .running import Asker, BoardRun
 
 _INTERRUPT_PATIENCE = 5.0
 _DEAF = (
@@ -141,8 +140,8 @@ class Context:
         """Raises `CellFailed` with the board's traceback, and what `ready` and `Board.execute` raise."""
         held = await self.ready()
         prepared = await held.prepare(code)
-        board: Board = held.board
-        with self.interrupts.running(board.interrupt):
-            traceback = await run_on_board(board, prepared, self.output, self.ask)
+        run = BoardRun(held.board, self.output, self.ask)
+        with self.interrupts.running(run.interrupt):
+            traceback = await run.execute(prepared)
         if traceback is not None:
             raise CellFailed(traceback, tracebacks.show(traceback, code))

@@ -111,10 +111,10 @@ class HeldBoard:
                 BoardState.OPENING,
                 BoardState.RESETTING,
             ):
-                self._changed.clear()
                 why = await self._try() if self.board.state is BoardState.CLOSED else self.said
                 if not self._is_away():
                     continue
+                self._changed.clear()  # after our own try, which changes it too
                 left = deadline - asyncio.get_running_loop().time()
                 if left <= 0:
                     raise BoardAway(self.where, why, patience)
@@ -122,7 +122,8 @@ class HeldBoard:
                     say(f"waiting for the board: {why}")
                     told = why
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), min(left, _RETRY))
+                    async with asyncio.timeout(min(left, _RETRY)):
+                        await self._changed.wait()
             if told:
                 say(f"{self.name} is there: {self.describe()}")
             if self._fresh:

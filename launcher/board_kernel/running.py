@@ -15,6 +15,9 @@ Asker = Callable[[str, bool], Coroutine[Any, Any, str]]
 """Asks the person: prompt, whether it is a password.  Raises `NoAnswer`."""
 
 
+_POKE_AFTER = 0.3
+
+
 class NoAnswer(Exception):
     """The front end cannot ask; the program is told so."""
 
@@ -34,6 +37,11 @@ class OutputReader:
         self._reader = RecordReader()
         self._question: asyncio.Task[None] | None = None
         self._held_back = ""
+
+    @property
+    def asking(self) -> bool:
+        """A question is open."""
+        return self._question is not None and not self._question.done()
 
     def feed(self, data: bytes) -> None:
         for event in self._reader.feed(data):
@@ -73,11 +81,27 @@ class OutputReader:
         self._deliver(line)
 
 
-async def run_on_board(board: Board, code: str, output: Shown, ask: Asker) -> tracebacks.Traceback | None:
-    """The traceback, if there was one.  Raises what `Board.execute` raises."""
-    reader = OutputReader(output, ask, lambda line: board.send_input(line + b"\r"), echo=b"\r\n")
-    try:
-        traceback = await board.execute(code, reader.feed)
-    finally:
-        reader.finish()
-    return tracebacks.parse(traceback) if traceback else None
+class BoardRun:
+    """Code on a board.  Runs once."""
+
+    def __init__(self, board: Board, output: Shown, ask: Asker) -> None:
+        self._board = board
+        self._reader = OutputReader(output, ask, lambda line: board.send_input(line + b"\r"), echo=b"\r\n")
+        self._poke: asyncio.TimerHandle | None = None
+
+    async def execute(self, code: str) -> tracebacks.Traceback | None:
+        """The traceback, if there was one.  Raises what `Board.execute` raises."""
+        try:
+            traceback = await self._board.execute(code, self._reader.feed)
+        finally:
+            if self._poke is not None:
+                self._poke.cancel()
+            self._reader.finish()
+        return tracebacks.parse(traceback) if traceback else None
+
+    async def interrupt(self) -> None:
+        """Ctrl-C."""
+        await self._board.interrupt()
+        if self._reader.asking:
+            # MicroPython 1.9 notes a Ctrl-C while it waits for a character, but looks at the note only after one.
+            self._poke = asyncio.get_running_loop().call_later(_POKE_AFTER, self._board.send_input, b"\r")

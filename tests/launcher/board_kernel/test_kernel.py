@@ -9,6 +9,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 
 from ...sites.engine import DEADLINE, collect, run_cell
+from .fake_board import FakeBoard
 from .site import KernelSite, kernel_site
 
 Site = tuple[KernelSite, BlockingKernelClient]
@@ -98,3 +99,28 @@ def test_shutdown_resets_the_board(site: Site) -> None:
     assert client.get_control_msg(timeout=DEADLINE)["content"] == {"status": "ok", "restart": True}
     assert kernel.ended()
     assert kernel.board.resets == before + 1
+
+
+def interrupt(client: BlockingKernelClient) -> None:
+    client.control_channel.send(client.session.msg("interrupt_request"))
+    assert client.get_control_msg(timeout=DEADLINE)["msg_type"] == "interrupt_reply"
+
+
+def test_an_interrupt_ends_the_wait_for_a_board(home: Path) -> None:
+    def away(board: FakeBoard) -> None:
+        board.plugged = False
+
+    with kernel_site(home, prepare=away) as (_, client):
+        msg_id = client.execute("print('never')")
+        while client.get_iopub_msg(timeout=DEADLINE)["msg_type"] != "stream":
+            pass
+        interrupt(client)
+        assert collect(client, msg_id).reply["content"]["ename"] == "KeyboardInterrupt"
+
+
+def test_an_interrupt_ends_an_unanswered_question(site: Site) -> None:
+    client = site[1]
+    msg_id = client.execute("input('?')", allow_stdin=True)
+    client.get_stdin_msg(timeout=DEADLINE)
+    interrupt(client)
+    assert collect(client, msg_id).reply["content"]["ename"] == "KeyboardInterrupt"
