@@ -63,9 +63,21 @@ def _traceback(content: bytes) -> Tail:
         if tail.verdict is not Verdict.NO:
             return tail
         place = content.find(b"\r\n\x04", place + 1)
-    if _NOT_TEXT.search(content) or len(content) >= _LONGEST:
+    if _NOT_TEXT.search(content) or len(content) >= _LONGEST or _ends_later(content):
         return _NO
     return _MORE
+
+
+def _ends_later(content: bytes) -> bool:
+    """A later Ctrl-D begins a whole end: then what came before it only looked like the beginning of one."""
+    if not content.endswith(b"\x04>"):
+        return False
+    place = content.find(b"\x04")
+    while place >= 0:
+        if judge_tail(content[place:]) == (Verdict.END, content[place + 1 : -2], len(content) - place):
+            return True
+        place = content.find(b"\x04", place + 1)
+    return False
 
 
 def _after(traceback: bytes, rest: bytes) -> Tail:

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from .micropython_build import firmware
+
 MICROBIT_FIRMWARE = "/usr/share/firmware-microbit-micropython/firmware.hex"
 FLASH_SIZE = 16 << 20  # all of the mps2's PSRAM, of which the firmware uses a part
 BAUD = 115200
@@ -133,19 +135,23 @@ class VirtualBoard:
         return True
 
 
-def microbit(device: Path, baud: int = BAUD) -> VirtualBoard:
-    return VirtualBoard(["-machine", "microbit", "-device", f"loader,file={MICROBIT_FIRMWARE}"], device, baud)
+def microbit(directory: Path, baud: int = BAUD) -> VirtualBoard:
+    """An unmodified firmware of the BBC micro:bit, at ``directory/"board"``."""
+    machine = ["-machine", "microbit", "-device", f"loader,file={MICROBIT_FIRMWARE}"]
+    return VirtualBoard(machine, directory / "board", baud)
 
 
-def mps2(firmware: Path, flash: Path, device: Path, baud: int = BAUD) -> VirtualBoard:
-    """``flash`` holds its file system; made, erased, if it is not there."""
+def mps2(directory: Path, baud: int = BAUD) -> VirtualBoard:
+    """At ``directory/"board"``, with its file system in ``directory/"flash"`` (made, erased, if it is not there)."""
+    flash = directory / "flash"
     if not flash.exists():
         with flash.open("wb") as file:
             for _ in range(FLASH_SIZE >> 20):
                 file.write(b"\xff" * (1 << 20))
     memory = f"memory-backend-file,id=flash,size={FLASH_SIZE},share=on,mem-path={flash}"
-    return VirtualBoard(
-        [*("-object", memory), *("-machine", "mps2-an385,memory-backend=flash"), *("-kernel", str(firmware))],
-        device,
-        baud,
-    )
+    machine = [
+        *("-object", memory),
+        *("-machine", "mps2-an385,memory-backend=flash"),
+        *("-kernel", str(firmware())),
+    ]
+    return VirtualBoard(machine, directory / "board", baud)

@@ -1,0 +1,1 @@
+// No names of our own beyond those in the code.
