@@ -4,18 +4,13 @@ Written for MicroPython and CircuitPython with 16 KB of memory: no json, no base
 in the child process of `%%local`.  What it prints is read by `records`.
 """
 
-_ids = [0]
 
-
-def display(value: object, mime: str = "", id: str = "", update: bool = False) -> str:
+def display(value: object, mime: str = "", id: str = "-", update: bool = False) -> None:
     """Show a value: text, bytes of a picture, or an object with `_repr_html_` and the like.
 
-    `mime` says what it is: "text/html", "image/png", "image/svg+xml", "application/json" …  Returns an id: give it to
-    `update` to change what is shown.
+    `mime` says what it is: "text/html", "image/png", "image/svg+xml", "application/json" …  With an `id` (a word of
+    your own) it can be changed by `update`.
     """
-    if not id:
-        _ids[0] += 1
-        id = "board" + str(_ids[0])
     if not mime:
         mime, value = guess(value)  # type: ignore[no-untyped-call]
     elif mime.endswith("json") and not isinstance(value, (str, bytes)):
@@ -25,7 +20,6 @@ def display(value: object, mime: str = "", id: str = "", update: bool = False) -
     print("\x1efk:" + ("update" if update else "display"), mime, id, end=" ")
     _payload(value)  # type: ignore[no-untyped-call]
     print()
-    return id
 
 
 def update(id: str, value: object, mime: str = "") -> None:
@@ -38,9 +32,9 @@ def clear(wait: bool = False) -> None:
     print("\x1efk:clear" + (" wait" if wait else ""))
 
 
-def html(text: str) -> str:
+def html(text: str) -> None:
     """Show HTML."""
-    return display(text, "text/html")
+    display(text, "text/html")
 
 
 def show_file(path: str, mime: str = "") -> None:

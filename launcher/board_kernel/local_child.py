@@ -91,6 +91,7 @@ def main() -> None:
     sys.modules["__main__"] = namespace.module
     while line := sys.stdin.readline():
         end = namespace.run(json.loads(line)["code"])
+        print(word, file=sys.stderr, flush=True)
         print(word + json.dumps(end), flush=True)
 
 

@@ -1,18 +1,20 @@
 """`%%local`: Python on this machine, in one child process for a notebook; it starts with the first such cell.
 
 The child (`local_child`) gets a line of JSON for each cell on its stdin, and says what `records` reads on its stdout;
-a secret word, which it was given at its start, ends each cell.
+a secret word, which it was given at its start, ends each cell there and on its stderr.
 """
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import json
 import os
 import secrets
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from ..errors import FarkernelError
@@ -47,40 +49,41 @@ class LocalPython:
         process = self._process
         if process is None or process.returncode is not None:
             process = self._process = await self._start()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        write = process.stdin.write
-        reader = OutputReader(output, ask, lambda line: write(line + b"\n"))
-        write(json.dumps({"code": code}).encode() + b"\n")
+        stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+        assert stdin is not None
+        assert stdout is not None
+        assert stderr is not None
+        reader = OutputReader(output, ask, lambda line: stdin.write(line + b"\n"))
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        stdin.write(json.dumps({"code": code}).encode() + b"\n")
         try:
-            end = await self._read(process, process.stdout, reader)
+            errors = self._read(stderr, lambda data: output.write(decode(data), "stderr"))
+            end, _ = await asyncio.gather(self._read(stdout, reader.feed), errors)
         except asyncio.CancelledError:  # somebody interrupted twice: this child does not listen
             await self.close()
             raise
         finally:
             reader.finish()
-        return end
+        if end is None:
+            raise LocalEnded(await process.wait())
+        return json.loads(end) if end.strip() else {}
 
-    async def _read(
-        self, process: asyncio.subprocess.Process, stdout: asyncio.StreamReader, reader: OutputReader
-    ) -> dict[str, Any]:
+    async def _read(self, stream: asyncio.StreamReader, take: Callable[[bytes], None]) -> bytes | None:
+        """Give what comes until the word; what follows it on its line.  None: the child has ended."""
         pending = b""
-        while data := await stdout.read(65536):
+        while data := await stream.read(65536):
             pending += data
             text, word, end = pending.partition(self._word)
             if word:
-                reader.feed(text)
-                while not end.endswith(b"\n"):
-                    end += await stdout.readline()
-                found: dict[str, Any] = json.loads(end)
-                return found
+                take(text)
+                return end if end.endswith(b"\n") else end + await stream.readline()
             # The word may have come in part: so much is kept back.
-            kept = next(
-                (size for size in range(len(self._word) - 1, 0, -1) if pending.endswith(self._word[:size])), 0
-            )
-            reader.feed(pending[: len(pending) - kept])
+            sizes = range(len(self._word) - 1, 0, -1)
+            kept = next((size for size in sizes if pending.endswith(self._word[:size])), 0)
+            take(pending[: len(pending) - kept])
             pending = pending[len(pending) - kept :]
-        raise LocalEnded(await process.wait())
+        take(pending)
+        return None
 
     async def _start(self) -> asyncio.subprocess.Process:
         self._word = secrets.token_hex(16).encode()
@@ -88,7 +91,7 @@ class LocalPython:
             *(sys.executable, "-P", "-u", "-m", f"{__package__}.local_child"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=asyncio.subprocess.PIPE,
             limit=_LARGEST_LINE,
             start_new_session=True,
             env={**os.environ, "PYTHONIOENCODING": "utf-8"},

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 @pytest.fixture
 def board(home: Path) -> Iterator[VirtualBoard]:
-    with microbit(home / "ttyBoard") as board:
+    with microbit(home) as board:
         yield board
 
 
@@ -137,7 +137,7 @@ def stream_of(client: BlockingKernelClient) -> str:
 
 
 def test_a_board_that_is_not_there_at_first(engine: Engine, home: Path) -> None:
-    board = microbit(home / "ttyLater")
+    board = microbit(home)
     farkernel("add", "later", f"serial://{board.device}")
     farkernel("install", "later")
     with notebook("later") as (manager, client):
