@@ -5,6 +5,8 @@ Text that a board sent is data: it is cleaned here before it becomes part of a s
 
 from __future__ import annotations
 
+import re
+
 from ..errors import FarkernelError
 from ..text import one_line
 
@@ -122,3 +124,54 @@ class BoardFull(BoardFileError):
             f"no room on the board for {path!r} of {size:,} bytes{room}",
             "Remove what is not needed (`farkernel board ls`, `farkernel board rm`)",
         )
+
+
+# The error numbers of MicroPython's file systems (py/mperrno.h; the same as Linux has).
+_NUMBERS = {
+    "ENOENT": (2, "there is no {path!r} on the board", "`farkernel board ls` shows what is there"),
+    "EEXIST": (17, "{path!r} is on the board already", "Remove it first, or choose another name"),
+    "EISDIR": (21, "{path!r} is a directory", "Name a file in it"),
+    "ENOTDIR": (20, "{path!r} is not a directory", "`farkernel board ls` shows what is there"),
+    "EACCES": (13, "the board does not allow that for {path!r}", "Is it a directory that is not empty?"),
+    "EPERM": (1, "the board does not allow that for {path!r}", ""),
+    "ENOTEMPTY": (39, "the directory {path!r} is not empty", "Remove what is in it first, or use `-r`"),
+    "EROFS": (
+        30,
+        "the board's file system can only be read",
+        "CircuitPython lets the computer write while its drive is mounted: eject it, or remount it in boot.py",
+    ),
+    "ENODEV": (
+        19,
+        "the board has no file system for {path!r}",
+        "Its flash may need a new one (`os.VfsLfs2.mkfs`)",
+    ),
+}
+_FULL = ("ENOSPC", 28)
+
+
+def file_error(error: BoardException, path: str, size: int = 0) -> BoardError:
+    """What a file function's exception means for people; the exception itself when it says nothing known."""
+    name = _error_name(error)
+    if name == _FULL[0]:
+        return BoardFull(path, size, None)
+    if name in _NUMBERS:
+        _, what, advice = _NUMBERS[name]
+        return BoardFileError(what.format(path=one_line(path)), advice)
+    if error.exception in ("AttributeError", "ImportError"):
+        return Unsupported(
+            "this board's firmware has no function for that", "A newer MicroPython may have it"
+        )
+    if error.exception == "MemoryError":
+        return BoardFileError(f"the board has no memory left ({error.detail})", "Reset it, and try again")
+    return error
+
+
+def _error_name(error: BoardException) -> str:
+    """ "OSError: 28", "OSError: [Errno 2] ENOENT: no.txt" → the number's name."""
+    if error.exception != "OSError":
+        return ""
+    digits = re.match(r"(?:\[Errno )?([0-9]+)", error.detail)
+    number = int(digits[1]) if digits else None
+    if number == _FULL[1]:
+        return _FULL[0]
+    return next((name for name, (code, _, _) in _NUMBERS.items() if code == number), "")

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import binascii
+import hashlib
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from . import file_code
 from .contract import DiskUsage, Entry, OnProgress, SyncReport
+from .errors import BoardError, BoardException, file_error
 from .session import Board
+from .sync import local_files, synchronise
+
+#: Bytes in one run of code: what a board with little memory can hold twice, as code and as data.
+_PIECE, _SMALL_PIECE = 1024, 192
+_LITTLE_MEMORY = ("microbit",)
 
 
 class BoardFiles:
@@ -21,30 +33,85 @@ class BoardFiles:
 
     async def listdir(self, path: str = "") -> list[Entry]:
         """Sorted by name."""
-        raise NotImplementedError
+        found = []
+        for name, directory, size in await self._ask(file_code.LISTDIR, path):
+            if size < 0 and not directory:  # a firmware before 1.12: one question for each file
+                size = (await self.stat(join(path, name))).size
+            found.append(Entry(str(name), bool(directory), max(int(size), 0) if not directory else 0))
+        return sorted(found, key=lambda entry: entry.name)
 
     async def stat(self, path: str) -> Entry:
-        raise NotImplementedError
+        directory, size, modified = (await self._ask(file_code.STAT, path))[0]
+        return Entry(
+            path.rstrip("/").rpartition("/")[2] or "/",
+            bool(directory),
+            0 if directory else int(size),
+            int(modified) or None,
+        )
 
     async def read(self, path: str, on_progress: OnProgress | None = None) -> bytes:
-        raise NotImplementedError
+        progress = on_progress or _no_progress
+        size = (await self.stat(path)).size
+        data, line = bytearray(), bytearray()
+
+        def take(output: bytes) -> None:
+            line.extend(output)
+            *whole, rest = bytes(line).split(b"\r\n")
+            line[:] = rest
+            for one in whole:
+                data.extend(decoded(one))
+            progress(min(len(data), size), size)
+
+        await self._run(path, file_code.call(file_code.READ, path, self._piece // 4), take)
+        if len(data) != size:
+            raise BoardError(
+                f"{path!r} has {size:,} bytes on the board, but {len(data):,} came from it",
+                "Something else writes it, or the line loses bytes: try again",
+            )
+        progress(size, size)
+        return bytes(data)
 
     async def write(self, path: str, data: bytes, on_progress: OnProgress | None = None) -> None:
         """Whole or not at all: into a temporary file beside it, checked, renamed (where the board can rename)."""
-        raise NotImplementedError
+        progress = on_progress or _no_progress
+        can_rename = (await self._ask(file_code.CAN_RENAME))[0]
+        target = f"{path}.part" if can_rename else path
+        try:
+            await self._send(target, data, progress)
+            await self._check(target, data)
+            if can_rename:
+                await self._ask(file_code.REPLACE, target, path)
+        except BaseException:
+            await self._discard(target)
+            raise
 
     async def remove(self, path: str) -> None:
-        raise NotImplementedError
+        await self._ask(file_code.REMOVE, path)
 
     async def rmdir(self, path: str, recursive: bool = False) -> None:
-        raise NotImplementedError
+        if recursive:
+            for entry in await self.listdir(path):
+                inside = join(path, entry.name)
+                await (self.rmdir(inside, True) if entry.directory else self.remove(inside))
+        await self._ask(file_code.RMDIR, path)
 
     async def mkdir(self, path: str, parents: bool = False) -> None:
         """Nothing happens if it is a directory already."""
-        raise NotImplementedError
+        if parents and (above := path.rstrip("/").rpartition("/")[0]):
+            await self.mkdir(above, True)
+        try:
+            await self._ask(file_code.MKDIR, path)
+        except BoardError:
+            if not await self._is_directory(path):
+                raise
 
     async def rename(self, old: str, new: str) -> None:
-        raise NotImplementedError
+        await self._ask(file_code.RENAME, old, new)
+
+    async def digest(self, path: str) -> str | None:
+        """SHA-256 as hex digits; None: the board has no such function."""
+        found = (await self._ask(file_code.DIGEST, path))[0]
+        return None if found is None else str(found)
 
     async def sync_folder(
         self,
@@ -54,8 +121,108 @@ class BoardFiles:
         exclude: Iterable[str] = (),
         on_progress: OnProgress | None = None,
     ) -> SyncReport:
-        """Make a folder on the board equal to a local one: what has the same size and SHA-256 is not sent again."""
-        raise NotImplementedError
+        """Make a folder on the board equal to a local one: what has the same size and SHA-256 is not sent again.
+
+        ``exclude``: patterns of names or paths that are left alone on both sides.  ``on_progress`` counts what is
+        compared or sent.
+        """
+        return await synchronise(self, local_files(local, exclude), remote, delete, exclude, on_progress)
 
     async def disk_usage(self, path: str = "/") -> DiskUsage:
-        raise NotImplementedError
+        numbers = (await self._ask(file_code.STATVFS, path))[0]
+        block, fragment, blocks, free = (int(number) for number in numbers[:4])
+        size = fragment or block
+        return DiskUsage(size * blocks, size * (blocks - free), size * free)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    @property
+    def _piece(self) -> int:
+        platform = self.board.info.platform if self.board.info else ""
+        return _SMALL_PIECE if platform in _LITTLE_MEMORY else _PIECE
+
+    async def _send(self, path: str, data: bytes, progress: OnProgress) -> None:
+        name = f"_fk{secrets.token_hex(2)}"
+        base64 = (await self._ask(file_code.OPEN, path, name=name))[0]
+        progress(0, len(data))
+        try:
+            for place in range(0, len(data), self._piece):
+                piece = data[place : place + self._piece]
+                await self._run(path, written(name, piece, bool(base64)), size=len(data))
+                progress(place + len(piece), len(data))
+        finally:
+            await self._run(path, file_code.CLOSE.replace("NAME", name), size=len(data))
+
+    async def _check(self, path: str, data: bytes) -> None:
+        size = (await self.stat(path)).size
+        digest = await self.digest(path) if size == len(data) else ""
+        if size != len(data) or digest not in (None, hashlib.sha256(data).hexdigest()):
+            raise BoardError(
+                f"what the board has written to {path!r} is not what was sent",
+                "The line loses bytes, or its flash is worn: try again, perhaps with a lower `baud`",
+            )
+
+    async def _discard(self, path: str) -> None:
+        try:
+            await self.board.execute(file_code.call(file_code.REMOVE_IF_THERE, path), _no_output)
+        except BoardError:  # what went wrong first is what matters
+            pass
+
+    async def _is_directory(self, path: str) -> bool:
+        try:
+            return (await self.stat(path)).directory
+        except BoardError:
+            return False
+
+    async def _ask(self, definition: str, *arguments: str | int, name: str = "") -> list[Any]:
+        """The literals that it prints, one to a line."""
+        output = bytearray()
+        path = str(arguments[0]) if arguments else ""
+        await self._run(path, file_code.call(definition, *arguments, name=name), output.extend)
+        lines = output.decode("utf-8", "replace").split("\r\n")
+        try:
+            return [ast.literal_eval(line) for line in lines if line]
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise BoardError(
+                f"the board's answer makes no sense: {lines[0][:80]!r}", "Reset it, and try again"
+            ) from None
+
+    async def _run(self, path: str, code: str, on_output: Any = None, size: int = 0) -> None:
+        traceback = await self.board.execute(code, on_output or _no_output)
+        if traceback:
+            raise file_error(BoardException(traceback), path, size)
+
+
+def join(directory: str, name: str) -> str:
+    """A path on the board."""
+    return f"{directory.rstrip('/')}/{name}" if directory else name
+
+
+def written(name: str, piece: bytes, base64: bool) -> str:
+    """The code that writes these bytes to the open file: whichever form is shorter."""
+    plain = f"{name}[0]({file_code.literal(piece)})"
+    if not base64:
+        return plain
+    coded = f"{name}[0]({name}[1]('{binascii.b2a_base64(piece, newline=False).decode()}'))"
+    return min(plain, coded, key=len)
+
+
+def decoded(line: bytes) -> bytes:
+    """One line of what `file_code.READ` prints."""
+    try:
+        if line.startswith((b"b'", b'b"')):
+            return bytes(ast.literal_eval(line.decode("ascii")))
+        return binascii.a2b_base64(line, strict_mode=True)
+    except (ValueError, SyntaxError):
+        raise BoardError(
+            "what the board sent of its file makes no sense",
+            "A timer prints in between, or the line loses bytes",
+        ) from None
+
+
+def _no_progress(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def _no_output(data: bytes) -> None:
+    """There is none."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..address import Address
 from .contract import OnState, SerialOptions, Transport
+from .errors import Unsupported
+from .ports import locate
+from .serial_line import SerialLine
 from .session import Board
 
 
@@ -12,9 +17,13 @@ def transport_to(address: Address, options: SerialOptions | None = None, passwor
 
     ``password``: for WebREPL.  Raises `Unsupported` for other addresses.  Nothing is opened.
     """
-    from .serial_line import SerialLine
-
-    return SerialLine(address.path or "", options)
+    if address.scheme == "serial" and address.host is None and address.path is not None:
+        name = address.path if address.path.startswith("/dev/") else str(address)
+        return SerialLine(partial(locate, address.path), options, name)
+    raise Unsupported(
+        f"{address} is no board that can be reached from here",
+        "Write serial:///dev/ttyUSB0, serial:///usb/VID:PID/SERIAL or webrepl://host",
+    )
 
 
 def board_at(

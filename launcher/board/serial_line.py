@@ -41,7 +41,7 @@ class SerialLine:
     def __init__(
         self, locate: Callable[[], str] | str, options: SerialOptions | None = None, name: str = ""
     ) -> None:
-        self._locate = (lambda: locate) if isinstance(locate, str) else locate
+        self._locate: Callable[[], str] = (lambda: locate) if isinstance(locate, str) else locate
         self._options = options or SerialOptions()
         self._name = name or (locate if isinstance(locate, str) else "")
         self._port: serial.Serial | None = None
@@ -70,7 +70,7 @@ class SerialLine:
         return self._buffered
 
     async def open(self, receiver: Receiver) -> None:
-        device = self._locate()  # type: ignore[no-untyped-call]
+        device = self._locate()
         self._name = self._name or device
         self._hold = Hold.take(device)
         try:

@@ -72,12 +72,12 @@ def _ends_later(content: bytes) -> bool:
     """A later Ctrl-D begins a whole end: then what came before it only looked like the beginning of one."""
     if not content.endswith(b"\x04>"):
         return False
-    place = content.find(b"\x04")
-    while place >= 0:
-        if judge_tail(content[place:]) == (Verdict.END, content[place + 1 : -2], len(content) - place):
-            return True
-        place = content.find(b"\x04", place + 1)
-    return False
+    places = (found.start() for found in re.finditer(rb"\x04", content[:-2]))
+    return any(_is_traceback(content[place + 1 : -2]) for place in places)
+
+
+def _is_traceback(text: bytes) -> bool:
+    return not text or (text.endswith(b"\r\n") and bool(_FIRST_LINE.fullmatch(text.partition(b"\r\n")[0])))
 
 
 def _after(traceback: bytes, rest: bytes) -> Tail:
