@@ -220,7 +220,8 @@ def listed_modules(text: str) -> tuple[str, ...]:
     names, found, _ = text.partition("Plus any")
     if not found:
         return documentation.MICROBIT_MODULES
-    return tuple(word.replace("/", ".") for word in names.split() if re.fullmatch(r"[\w/.]+", word))
+    words = (word.replace("/", ".").removesuffix(".__init__") for word in names.split())
+    return tuple(word for word in words if re.fullmatch(r"[\w.]+", word) and word != "__main__")
 
 
 def _ignore(data: bytes) -> None:
