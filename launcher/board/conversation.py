@@ -61,6 +61,8 @@ class Conversation:
 
     def data_received(self, data: bytes) -> None:
         self._heard = asyncio.get_running_loop().time()
+        if self.repl.state is ReplState.ENTERING:
+            self._see(data)
         for event in self.repl.receive(data):
             self._take(event)
         self.pump()
@@ -76,7 +78,6 @@ class Conversation:
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Output):
-            self._see(event.data)
             self._on_output(event.data)
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(event)
@@ -138,16 +139,14 @@ class Conversation:
     async def enter(self) -> None:
         """Into the raw REPL; raises `NotABoard`, `BoardLost`."""
         self._seen.clear()
-        self._on_output = self._see  # of timers, and of what is interrupted
         for attempt, patience in enumerate(_PATIENCE):
             self._stop_pacing()
             self.repl.enter()
             try:
                 async with asyncio.timeout(patience):
-                    entered = await self._event(Entered)
+                    await self._event(Entered)
             except TimeoutError:
                 continue
-            self._see(entered.seen)
             if attempt:
                 await self._quiet()
             if self.repl.state is ReplState.READY:

@@ -1,7 +1,7 @@
 """The programs that `files` runs on a board: small, for every firmware from 1.9.2 on, leaving nothing behind.
 
-Each is a function that is defined, called and deleted in one run; what it prints are lines of literals.  Names of files go
-in as literals too (`repr` of Python is one of MicroPython as well).
+Each is a function that is defined, called and deleted in one run; what it prints are lines of literals.  Names of
+files go in as literals too (`repr` of Python is one of MicroPython as well).
 """
 
 from __future__ import annotations

@@ -19,6 +19,19 @@ from .sync import local_files, synchronise
 #: Bytes in one run of code: what a board with little memory can hold twice, as code and as data.
 _PIECE, _SMALL_PIECE = 1024, 192
 _LITTLE_MEMORY = ("microbit",)
+#: A board without raw-paste drops what comes while it is busy.  Our code has none of these errors and does nothing
+#: before they could come, so it is sent again.
+_GARBLED, _TRIES = ("SyntaxError", "IndentationError", "NameError"), 4
+
+
+class _Damaged(BoardError):
+    """Bytes were lost on the way."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"what the board has written to {path!r} is not what was sent",
+            "The line loses bytes, or its flash is worn: try again, perhaps with a lower `baud`",
+        )
 
 
 class BoardFiles:
@@ -77,8 +90,14 @@ class BoardFiles:
         can_rename = (await self._ask(file_code.CAN_RENAME))[0]
         target = f"{path}.part" if can_rename else path
         try:
-            await self._send(target, data, progress)
-            await self._check(target, data)
+            for attempt in range(_TRIES):
+                try:
+                    await self._send(target, data, progress)
+                    await self._check(target, data)
+                    break
+                except _Damaged:
+                    if attempt == _TRIES - 1:
+                        raise
             if can_rename:
                 await self._ask(file_code.REPLACE, target, path)
         except BaseException:
@@ -157,10 +176,7 @@ class BoardFiles:
         size = (await self.stat(path)).size
         digest = await self.digest(path) if size == len(data) else ""
         if size != len(data) or digest not in (None, hashlib.sha256(data).hexdigest()):
-            raise BoardError(
-                f"what the board has written to {path!r} is not what was sent",
-                "The line loses bytes, or its flash is worn: try again, perhaps with a lower `baud`",
-            )
+            raise _Damaged(path)
 
     async def _discard(self, path: str) -> None:
         try:
@@ -188,9 +204,14 @@ class BoardFiles:
             ) from None
 
     async def _run(self, path: str, code: str, on_output: Any = None, size: int = 0) -> None:
-        traceback = await self.board.execute(code, on_output or _no_output)
-        if traceback:
-            raise file_error(BoardException(traceback), path, size)
+        raw_paste = self.board.info is not None and self.board.info.raw_paste
+        for attempt in range(1 if raw_paste else _TRIES):
+            traceback = await self.board.execute(code, on_output or _no_output)
+            if not traceback:
+                return
+            error = BoardException(traceback)
+            if error.exception not in _GARBLED or attempt == _TRIES - 1:
+                raise file_error(error, path, size)
 
 
 def join(directory: str, name: str) -> str:

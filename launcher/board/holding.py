@@ -51,7 +51,8 @@ class Hold:
             if not _is_still(path, descriptor):  # its former holder took it away while we waited
                 os.close(descriptor)
                 continue
-            if holder := _written_holder(descriptor):  # of a program that knows nothing of flock
+            holder = _written_holder(descriptor)  # of a program that knows nothing of flock
+            if holder and f"process {os.getpid()}" not in holder:
                 os.close(descriptor)
                 raise BoardBusy(device, holder)
             with contextlib.suppress(OSError):  # another user's stale file: held all the same
@@ -92,9 +93,9 @@ def _is_still(path: str, descriptor: int) -> bool:
 
 
 def _written_holder(descriptor: int) -> str:
-    """Who the lock file says holds the device, if that process lives and is not this one."""
+    """Who the lock file says holds the device, if that process lives."""
     number, _, rest = os.pread(descriptor, 512, 0).decode("utf-8", "replace").partition("\n")
-    if not number.strip().isdecimal() or not _lives(pid := int(number)) or pid == os.getpid():
+    if not number.strip().isdecimal() or not _lives(pid := int(number)):
         return ""
     purpose = one_line(rest)
     return f"{purpose} (process {pid})" if purpose else describe_process(pid)
@@ -113,17 +114,18 @@ def current_holder(device: str) -> str:
 
 
 def holder_of(device: str) -> str:
-    """The process that has it open: of our own processes (root: of all) any program, with or without a lock file."""
+    """The process that has it open, with or without a lock file: one of the user's own (for root, any)."""
     real = os.path.realpath(device)
     for entry in os.listdir("/proc"):
-        if entry.isdecimal() and int(entry) != os.getpid() and _has_open(entry, real):
+        if entry.isdecimal() and _has_open(entry, real):
             return describe_process(int(entry))
     return ""
 
 
 def _has_open(entry: str, real: str) -> bool:
     try:
-        return any(os.readlink(link.path) == real for link in os.scandir(f"/proc/{entry}/fd"))
+        place = f"/proc/{entry}/fd"
+        return any(os.readlink(f"{place}/{number}") == real for number in os.listdir(place))
     except OSError:  # it ended, or is not ours
         return False
 

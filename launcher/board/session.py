@@ -80,6 +80,7 @@ class Board:
         self._turn = asyncio.Lock()
         self._coming_back: asyncio.Task[None] | None = None
         self._again: asyncio.TimerHandle | None = None
+        self._obstacle = ""
         self._began = 0.0
 
     def __repr__(self) -> str:
@@ -192,6 +193,10 @@ class Board:
         if self.state is not BoardState.CLOSED:
             self._set(BoardState.CLOSED, "")
 
+    def _must_be_here(self) -> None:
+        if self.state in (BoardState.LOST, BoardState.CLOSED):
+            raise BoardGone(self.transport.describe(), "it went away" if self.info else "it was not opened")
+
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _known(self) -> BoardInfo:
@@ -215,9 +220,9 @@ class Board:
     @contextlib.asynccontextmanager
     async def _holding(self, state: BoardState) -> AsyncIterator[None]:
         """Our turn, in that state; afterwards the board is READY, or taken up again if it was lost."""
+        self._must_be_here()
         async with self._turn:
-            if self._talk.repl.state is not ReplState.READY:
-                raise BoardGone(self.transport.describe(), "it went away" if self.info else "")
+            self._must_be_here()
             self._set(state, "")
             try:
                 yield
@@ -280,17 +285,23 @@ class Board:
             self._coming_back = asyncio.get_running_loop().create_task(self._come_back())
 
     async def _come_back(self) -> None:
-        async with self._turn:
-            for attempt in range(1 << 30):
+        for attempt in range(1 << 30):
+            async with self._turn:
                 try:
                     await self._reopen()
                     return
                 except BoardError as error:
-                    if not isinstance(error, BoardGone):
-                        log.info("%s: %s", self.transport.describe(), error)
-                    if str(error) != "" and self.state is not BoardState.LOST:
-                        self._set(BoardState.LOST, "" if isinstance(error, BoardGone) else error.what)
-                await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+                    self._not_back(error)
+            await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+
+    def _not_back(self, error: BoardError) -> None:
+        """Say what is new: that it is not there is no news."""
+        if not isinstance(error, BoardGone) and error.what != self._obstacle:
+            self._obstacle = error.what
+            log.info("%s", error)
+            self._set(BoardState.LOST, error.what)
+        elif self.state is not BoardState.LOST:
+            self._set(BoardState.LOST, "")
 
     async def _reopen(self) -> None:
         """Raises a `BoardError` if it is not back."""
@@ -300,6 +311,7 @@ class Board:
         self._set(BoardState.OPENING, "")
         await self._talk.enter()
         self.info = await identify(self._talk)
+        self._obstacle = ""
         self._set(BoardState.READY, f"it is back: {self.info.firmware}")
 
     async def _until_back(self) -> None:
