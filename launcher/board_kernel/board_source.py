@@ -43,7 +43,7 @@ def install_small_code() -> str:
 _SMALL = """\
 class _fk_module:
  def display(value,mime='text/plain',id='-',update=False):
-  print('\\x1efk:%s %s %s %r'%('update' if update else 'display',mime,id,value))
+  print('\\x1efk:update'if update else'\\x1efk:display',mime,id,repr(value))
  def update(id,value,mime='text/plain'):
   _fk_module.display(value,mime,id,True)
  def clear(wait=False):
