@@ -25,13 +25,16 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
 LESSON = Path(__file__).parents[2] / "docs/examples/classroom.ipynb"
 OUTPUT = ".jp-Notebook .jp-OutputArea-output"
-# The page makes cells as they come into view, and moves the others meanwhile.
-IN_THE_MIDDLE = f"""(() => {{
+# The page makes cells as they come into view and moves the others meanwhile, so the picture has to stand still there.
+IN_THE_MIDDLE = f"""new Promise(done => {{
     const picture = document.querySelector('{OUTPUT} img');
     picture.scrollIntoView({{block: 'center'}});
-    const box = picture.getBoundingClientRect();
-    return box.top > 100 && box.bottom < innerHeight;
-}})()"""
+    setTimeout(() => {{
+        const box = picture.getBoundingClientRect();
+        const page = document.querySelector('.jp-Notebook').getBoundingClientRect();
+        done(box.top > page.top && box.bottom < page.bottom);
+    }}, 300);
+}})"""
 
 
 @pytest.fixture
