@@ -68,6 +68,10 @@ class Target:
     capacity: int | None = None  # kernels at a time; None: no limit of ours
     journal: int = 256 * MIB
     agent_python: tuple[str, ...] = ()  # interpreters to try for the agent, before the usual ones
+    baud: int = 115200  # of a board's serial line
+    dtr: bool | None = None  # the line's state while it is open; None: as the driver does it
+    rts: bool | None = None
+    password_command: tuple[str, ...] = ()  # prints a WebREPL's password
     ssh: str = "auto"  # the SSH client
     ssh_config: str | None = None  # a file instead of the usual ones
     warnings: tuple[str, ...] = field(
@@ -159,6 +163,12 @@ def count(value: object) -> int:
 def positive(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
         raise _wrong(value, "a whole number, 1 or more")
+    return value
+
+
+def baud(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 300 <= value <= 4_000_000:
+        raise _wrong(value, "a speed from 300 to 4000000, such as 115200")
     return value
 
 
@@ -291,6 +301,10 @@ TARGET_KEYS: Mapping[str, Parser | Mapping[str, Parser]] = {
     "capacity": positive,
     "journal": size,
     "agent_python": texts,
+    "baud": baud,
+    "dtr": switch,
+    "rts": switch,
+    "password_command": texts,
     "ssh": choice("auto", "asyncssh", "program", "paramiko"),
     "ssh_config": path,
 }

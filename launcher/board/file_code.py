@@ -72,7 +72,10 @@ CLOSE = "NAME[2]()\ndel NAME"
 
 # A file system that cannot rename onto a file (FAT) needs the old one removed first.
 REPLACE = """\
-def _f(a,b):
+def _f(b,a):
+ try:d=_o.stat(b)[0]&0x4000
+ except OSError:d=0
+ if d:raise OSError(21)
  try:_o.rename(a,b)
  except OSError:
   _o.stat(a)

@@ -92,14 +92,14 @@ class BoardFiles:
         try:
             for attempt in range(_TRIES):
                 try:
-                    await self._send(target, data, progress)
+                    await self._send(path, target, data, progress)
                     await self._check(target, data)
                     break
                 except _Damaged:
                     if attempt == _TRIES - 1:
                         raise
             if can_rename:
-                await self._ask(file_code.REPLACE, target, path)
+                await self._ask(file_code.REPLACE, path, target)
         except BaseException:
             await self._discard(target)
             raise
@@ -160,9 +160,10 @@ class BoardFiles:
         platform = self.board.info.platform if self.board.info else ""
         return _SMALL_PIECE if platform in _LITTLE_MEMORY else _PIECE
 
-    async def _send(self, path: str, data: bytes, progress: OnProgress) -> None:
+    async def _send(self, path: str, target: str, data: bytes, progress: OnProgress) -> None:
+        """Into ``target``; ``path`` is what errors speak of."""
         name = f"_fk{secrets.token_hex(2)}"
-        base64 = (await self._ask(file_code.OPEN, path, name=name))[0]
+        base64 = (await self._ask(file_code.OPEN, target, name=name, path=path))[0]
         progress(0, len(data))
         try:
             for place in range(0, len(data), self._piece):
@@ -190,10 +191,13 @@ class BoardFiles:
         except BoardError:
             return False
 
-    async def _ask(self, definition: str, *arguments: str | int, name: str = "") -> list[Any]:
-        """The literals that it prints, one to a line."""
+    async def _ask(
+        self, definition: str, *arguments: str | int, name: str = "", path: str | None = None
+    ) -> list[Any]:
+        """The literals that it prints, one to a line.  Errors speak of ``path``, or of the first argument."""
         output = bytearray()
-        path = str(arguments[0]) if arguments else ""
+        if path is None:
+            path = str(arguments[0]) if arguments else ""
         await self._run(path, file_code.call(definition, *arguments, name=name), output.extend)
         lines = output.decode("utf-8", "replace").split("\r\n")
         try:

@@ -1,4 +1,4 @@
-"""`farkernel board ACTION …`: each action is a module with `configure(parser)` and `run(arguments)`, in a table."""
+"""`farkernel board ACTION …`: a table; an action's module has `configure_NAME(parser)` and `run_NAME(arguments)`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ class Action(NamedTuple):
     module: str
 
 
-ACTIONS = (Action("flash", "write an image onto a board that is plugged in here", "board_flash"),)
+ACTIONS = (
+    Action("list", "the boards that are plugged in here, and who holds them", "board_list"),
+    Action("ls", "the files on a board", "board_files"),
+    Action("put", "copy a file or a folder onto a board", "board_files"),
+    Action("get", "copy a file or a folder from a board", "board_files"),
+    Action("rm", "remove files from a board", "board_files"),
+    Action("mkdir", "make a directory on a board", "board_files"),
+    Action("reset", "a fresh interpreter, or as if the reset button was pressed", "board_repl"),
+    Action("repl", "talk to a board at this terminal", "board_repl"),
+    Action("flash", "write an image onto a board that is plugged in here", "board_flash"),
+)
 
 
 def configure_board(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +38,8 @@ def configure_board(parser: argparse.ArgumentParser) -> None:
         module = importlib.import_module(f".{action.module}", __package__)
         summary = action.summary[0].upper() + action.summary[1:] + "."
         added = actions.add_parser(action.name, help=action.summary, description=summary)
-        module.configure(added)
-        added.set_defaults(run=module.run)
+        getattr(module, f"configure_{action.name}")(added)
+        added.set_defaults(run=getattr(module, f"run_{action.name}"))
 
 
 def run_board(arguments: argparse.Namespace) -> int:

@@ -38,7 +38,7 @@ class BadBaud(FarkernelError):
         )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure_flash(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "where",
         metavar="TARGET|DEVICE",
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run_flash(arguments: argparse.Namespace) -> int:
     if not 300 <= arguments.baud <= 4_000_000:
         raise BadBaud(arguments.baud)
     data = firmware.read(arguments.file)

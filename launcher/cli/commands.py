@@ -38,7 +38,7 @@ COMMANDS = (
     Command("attach", "Kernels", "ID", "open a console on a kernel", "attach"),
     Command("forward", "Kernels", "ID PORT", "make a port where a kernel runs reachable here", "forward"),
     Command("release", "Kernels", "ALLOCATION", "give an allocation back", "kernels"),
-    Command("board", "Boards", "ACTION …", "flash a board", "board"),
+    Command("board", "Boards", "ACTION …", "boards: list, files, reset, REPL, flash", "board"),
     Command("image", "Boards", "BOARD FOLDER", "one file to flash, from a firmware and a folder", "image"),
     Command("completion", "Behind the scenes", "bash|zsh|fish", "a script for your shell", "completion"),
     Command("launch", "Behind the scenes", "ENTRY -f FILE", "what a menu entry runs", "launching"),
@@ -69,7 +69,8 @@ EXAMPLES = {
     "forward": "farkernel forward 3f2a 8787\nfarkernel forward 3f2a 6006 --local 16006\n"
     "farkernel forward 3f2a /tmp/app.sock",
     "release": "farkernel release local:",
-    "board": "farkernel board flash /dev/ttyUSB0 lesson.bin",
+    "board": "farkernel board list\nfarkernel board put /dev/ttyUSB0 main.py\nfarkernel board repl /dev/ttyUSB0\n"
+    "farkernel board flash /dev/ttyUSB0 lesson.bin",
     "image": "farkernel image esp8266 lesson --firmware esp8266.bin -o lesson.bin\nfarkernel image check esp8266.bin",
     "keeper": "farkernel keeper status\nfarkernel keeper restart",
     "completion": 'eval "$(farkernel completion bash)"',
