@@ -172,8 +172,8 @@ def _error_name(error: BoardException) -> str:
         return ""
     digits = re.match(r"(?:\[Errno )?([0-9]+)", error.detail)
     number = int(digits[1]) if digits else None
-    if error.detail == "file not found":  # the micro:bit's
-        return "ENOENT"
+    if not digits:  # the micro:bit's have words instead
+        return {"file not found": "ENOENT", "no more storage space": _FULL[0]}.get(error.detail, "")
     if number == _FULL[1]:
         return _FULL[0]
     return next((name for name, (code, _, _) in _NUMBERS.items() if code == number), "")

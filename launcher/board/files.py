@@ -163,7 +163,7 @@ class BoardFiles:
     async def _send(self, path: str, target: str, data: bytes, progress: OnProgress) -> None:
         """Into ``target``; ``path`` is what errors speak of."""
         name = f"_fk{secrets.token_hex(2)}"
-        base64 = (await self._ask(file_code.OPEN, target, name=name, path=path))[0]
+        base64 = (await self._ask(file_code.OPEN, target, name=name, path=path, size=len(data)))[0]
         progress(0, len(data))
         try:
             for place in range(0, len(data), self._piece):
@@ -192,13 +192,13 @@ class BoardFiles:
             return False
 
     async def _ask(
-        self, definition: str, *arguments: str | int, name: str = "", path: str | None = None
+        self, definition: str, *arguments: str | int, name: str = "", path: str | None = None, size: int = 0
     ) -> list[Any]:
         """The literals that it prints, one to a line.  Errors speak of ``path``, or of the first argument."""
         output = bytearray()
         if path is None:
             path = str(arguments[0]) if arguments else ""
-        await self._run(path, file_code.call(definition, *arguments, name=name), output.extend)
+        await self._run(path, file_code.call(definition, *arguments, name=name), output.extend, size)
         lines = output.decode("utf-8", "replace").split("\r\n")
         try:
             return [ast.literal_eval(line) for line in lines if line]

@@ -139,7 +139,7 @@ def describe_process(pid: int) -> str:
     except OSError:
         return f"process {pid}"
     command = one_line(b" ".join([os.path.basename(words[0]), *words[1:]]).decode("utf-8", "replace"))[:60]
-    return f"{command} (process {pid} of {_user_name(owner)})"
+    return f"{command or 'a program'} (process {pid} of {_user_name(owner)})"
 
 
 def group_of(device: str) -> str:

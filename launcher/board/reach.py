@@ -10,6 +10,7 @@ from .errors import Unsupported
 from .ports import locate
 from .serial_line import SerialLine
 from .session import Board
+from .webrepl import WebRepl
 
 
 def transport_to(address: Address, options: SerialOptions | None = None, password: str = "") -> Transport:
@@ -20,6 +21,8 @@ def transport_to(address: Address, options: SerialOptions | None = None, passwor
     if address.scheme == "serial" and address.host is None and address.path is not None:
         name = address.path if address.path.startswith("/dev/") else str(address)
         return SerialLine(partial(locate, address.path), options, name)
+    if address.scheme == "webrepl" and address.host is not None:
+        return WebRepl(address.host, address.port, password)
     raise Unsupported(
         f"{address} is no board that can be reached from here",
         "Write serial:///dev/ttyUSB0, serial:///usb/VID:PID/SERIAL or webrepl://host",

@@ -158,14 +158,18 @@ def test_released_is_free(device: str) -> None:
 
 
 def test_a_terminal_program_that_knows_only_the_old_convention(device: str) -> None:
-    process = subprocess.Popen(["sleep", "60"])
+    program = "print('here', flush=True); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
         Path(lock_file(device)).write_text(f"{process.pid:10d}\n")
-        with pytest.raises(BoardBusy, match=rf"in use by sleep 60 \(process {process.pid} of "):
+        with pytest.raises(BoardBusy, match=rf"in use by python\S* -c print.* \(process {process.pid} of "):
             Hold.take(device)
     finally:
-        process.kill()
-        process.wait()
+        end(process)
     Hold.take(device).release()
 
 
