@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
+from ..launcher.configuration import Target
 from ..launcher.errors import FarkernelError
-from .contract import Backend, Indebted
+from .contract import Backend, BringsKernel, Indebted
 
 # scheme of the address → module that defines BACKEND.  Imported when first used: a keeper that only knows `local:`
 # loads no SSH library.
 _BATCH = ("slurm", "pbs", "torque", "sge", "lsf", "htcondor", "oar")
-_MODULES = {"local": ".local", "ssh": ".ssh", **dict.fromkeys(_BATCH, ".batch.backend")}
+_MODULES = {
+    "local": ".local",
+    "ssh": ".ssh",
+    "serial": ".serial",
+    "webrepl": ".serial",
+    **dict.fromkeys(_BATCH, ".batch.backend"),
+}
 SCHEMES_THAT_WORK = frozenset(_MODULES)
 
 
@@ -46,3 +53,11 @@ def find_backend(scheme: str) -> Backend:
         raise UnknownBackend(scheme)
     module = importlib.import_module(_MODULES[scheme], __package__)
     return cast(Backend, module.BACKEND)
+
+
+def kernel_of(target: Target) -> dict[str, Any]:
+    """Which kernel a target means, as the agent's `start` and `look` want it: argv, python or kernelspec."""
+    backend = find_backend(target.address.scheme)
+    if isinstance(backend, BringsKernel):
+        return {"argv": backend.kernel_argv(target)}
+    return {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}

@@ -182,3 +182,11 @@ class Indebted(Protocol):
 
     async def settle(self, user: User) -> None:
         """The keeper ends: a moment for what is still to be given back; the rest is left to the next one."""
+
+
+@runtime_checkable
+class BringsKernel(Protocol):
+    """A backend whose targets run a kernel of ours, whatever `kernel` and `python` say."""
+
+    def kernel_argv(self, target: Target) -> list[str]:
+        """The kernel's command, with ``{connection_file}`` in it."""

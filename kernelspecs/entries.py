@@ -221,16 +221,24 @@ def build(name: str, display_name: str, language: str, settings: Mapping[str, An
     }
 
 
-def guess_language(kernel: str | None) -> str:
-    """The language of a kernelspec by its name; Python when no kernel is named."""
+def guess_language(kernel: str | None, address: str = "") -> str:
+    """The language of a kernelspec by its name; Python when no kernel is named, and MicroPython on boards."""
+    if is_board(address):
+        return "micropython"
     if not kernel:
         return "python"
     stem = re.split(r"[^a-z]", kernel.lower())[0]
     return _LANGUAGES.get(stem, stem or kernel.lower())
 
 
-def default_display_name(name: str, kernel: str | None) -> str:
+def is_board(address: str) -> bool:
+    return address.partition(":")[0] in ("serial", "webrepl")
+
+
+def default_display_name(name: str, kernel: str | None, address: str = "") -> str:
     """What the menu shows when nothing else was asked for."""
+    if is_board(address):
+        return f"{name} · MicroPython"
     return f"{name} · {kernel}" if kernel and kernel != "python3" else f"{name} · Python"
 
 

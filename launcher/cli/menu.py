@@ -76,8 +76,9 @@ def run_install(arguments: argparse.Namespace) -> int:
     if offer is None:
         settings = {"kernel": arguments.kernel} if arguments.kernel else {}
         kernel = arguments.kernel or target.kernel
-        shown = arguments.display_name or entries.default_display_name(name, kernel)
-        made = _install(arguments, target, name, shown, entries.guess_language(kernel), settings)
+        address = str(target.address)
+        shown = arguments.display_name or entries.default_display_name(name, kernel, address)
+        made = _install(arguments, target, name, shown, entries.guess_language(kernel, address), settings)
     else:
         made = _install(arguments, target, name, *_of_offer(arguments, target, offer))
     _tell(arguments, made)

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from ...backends import kernel_of
 from ...backends.contract import Costly
 from ..agent.channels import Priority
 from ..agent.zmtp import Buffer, decode_message, encode_message
@@ -642,13 +643,8 @@ class Kernel:
 
 def surroundings(target: Target, argv: object = None) -> dict[str, Any]:
     """Which kernel, and what it is started in, as `start` and `look` take it (docs/architecture.md §4)."""
-    which: dict[str, Any] = {"kernelspec": target.kernel or "python3"}
-    if argv:
-        which = {"argv": argv}
-    elif target.python:
-        which = {"python": target.python}
     return {
-        **which,
+        **({"argv": argv} if argv else kernel_of(target)),
         "modules": list(target.modules),
         "conda": target.conda,
         "before": target.before,

@@ -1,0 +1,77 @@
+"""`python -m farkernel.launcher.board_kernel -f CONNECTION_FILE --device DEVICE`: a `serial://` target's kernel."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+from ..board.contract import SerialOptions
+from ..board.reach import board_at
+from ..errors import FarkernelError
+from ..local_end.contract import ConnectionInfo
+from .held import PATIENCE, Boards
+from .kernel import Kernel
+from .magics.connection import address_of
+from .wire import Wire
+
+_SWITCH = {"on": True, "off": False, "driver": None}
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="farkernel.launcher.board_kernel", description=__doc__)
+    parser.add_argument("-f", dest="file", required=True, metavar="CONNECTION_FILE")
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="a device, or an address: serial:///… or webrepl://…"
+    )
+    parser.add_argument("--name", help="what the board is called in the notebook")
+    parser.add_argument("--baud", type=int, default=115200)
+    parser.add_argument(
+        "--dtr", choices=_SWITCH, default="driver", help="the line DTR, when the port is opened"
+    )
+    parser.add_argument(
+        "--rts", choices=_SWITCH, default="driver", help="the line RTS, when the port is opened"
+    )
+    parser.add_argument(
+        "--wait", type=float, default=PATIENCE, metavar="SECONDS", help="for a board that is away"
+    )
+    parser.add_argument("--resume", action="store_true", help="keep what is in the board's memory")
+    return parser.parse_args(argv)
+
+
+async def serve(given: argparse.Namespace) -> None:
+    """Until a shutdown_request or SIGTERM.  Raises `FarkernelError` when it cannot start."""
+    with open(given.file, encoding="utf-8") as file:  # noqa: ASYNC230 - a few hundred bytes, before anything runs
+        connection = ConnectionInfo.from_dict(json.load(file))
+    boards = Boards(lambda address, options, on_state: board_at(address, options, on_state=on_state))
+    if given.device:
+        name, address = address_of(given.device)
+        options = SerialOptions(given.baud, _SWITCH[given.dtr], _SWITCH[given.rts])
+        boards.add(given.name or name, address, options, given.wait, given.resume)
+    kernel = Kernel(boards)
+    wire = await Wire.open(connection, kernel.on_request)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, kernel.interrupt)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(signum, kernel.ended.set)
+    await kernel.open(wire)
+    await kernel.ended.wait()
+    await kernel.close(reset=True)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        asyncio.run(serve(arguments()))
+    except FarkernelError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

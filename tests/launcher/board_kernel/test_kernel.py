@@ -1,0 +1,126 @@
+"""The kernel's messages, with a fake board behind it and jupyter_client before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+
+from ...sites.engine import DEADLINE, collect, run_cell
+from .fake_board import FakeBoard
+from .site import KernelSite, kernel_site
+
+Site = tuple[KernelSite, BlockingKernelClient]
+
+
+@pytest.fixture
+def site(home: Path) -> Iterator[Site]:
+    with kernel_site(home) as both:
+        yield both
+
+
+def test_output_and_result(site: Site) -> None:
+    outcome = run_cell(site[1], "print('héllo')\n6 * 7")
+    assert outcome.text == "héllo\n"
+    (result,) = [each for each in outcome.outputs if each["msg_type"] == "execute_result"]
+    assert result["content"]["data"] == {"text/plain": "42"}
+    assert result["content"]["execution_count"] == 1
+    assert outcome.reply["content"]["status"] == "ok"
+    assert outcome.states == ["busy", "idle"]
+
+
+def test_kernel_info_has_board_and_firmware(site: Site) -> None:
+    reply = site[1].kernel_info(reply=True, timeout=DEADLINE)["content"]
+    assert reply["status"] == "ok"
+    assert reply["language_info"]["name"] == "micropython"
+    assert reply["language_info"]["version"] == "1.25.0"
+    assert reply["language_info"]["file_extension"] == ".py"
+    assert "fake board" in reply["banner"]
+    assert reply["farkernel"]["board"]["state"] == "ready"
+
+
+def test_a_traceback_is_an_error_with_the_cells_lines(site: Site) -> None:
+    outcome = run_cell(site[1], "x = 1\n\ndef f():\n    return 1 / 0\nf()")
+    content = outcome.reply["content"]
+    assert (content["status"], content["ename"], content["evalue"]) == (
+        "error",
+        "ZeroDivisionError",
+        "division by zero",
+    )
+    assert "    return 1 / 0" in outcome.error
+    assert "    f()" in outcome.error
+
+
+def test_an_error_aborts_what_was_sent_with_it(site: Site) -> None:
+    client = site[1]
+    first = client.execute("1 / 0")
+    second = client.execute("print('never')")
+    assert collect(client, first).reply["content"]["status"] == "error"
+    assert collect(client, second).reply["content"]["status"] == "aborted"
+    assert run_cell(client, "print('again')").text == "again\n"
+
+
+def test_input_is_asked_for_and_answered(site: Site) -> None:
+    client = site[1]
+    msg_id = client.execute("print('hello ' + input('Your name? '))", allow_stdin=True)
+    request = client.get_stdin_msg(timeout=DEADLINE)
+    assert request["content"] == {"prompt": "Your name? ", "password": False}
+    client.input("Zoë\tB")
+    assert collect(client, msg_id).text == "hello Zoë\tB\n"
+
+
+def test_input_without_a_front_end_that_can_ask(site: Site) -> None:
+    outcome = run_cell_without_stdin(site[1], "input('?')")
+    assert outcome["ename"] == "EOFError"
+    assert "takes no questions" in outcome["evalue"]
+
+
+def run_cell_without_stdin(client: BlockingKernelClient, code: str) -> dict[str, str]:
+    reply: dict[str, str] = collect(client, client.execute(code, allow_stdin=False)).reply["content"]
+    return reply
+
+
+def test_an_interrupt_ends_the_program(site: Site) -> None:
+    client = site[1]
+    msg_id = client.execute("print('begun')\nwhile True: pass")
+    while client.get_iopub_msg(timeout=DEADLINE)["msg_type"] != "stream":
+        pass
+    client.control_channel.send(client.session.msg("interrupt_request"))
+    assert client.get_control_msg(timeout=DEADLINE)["msg_type"] == "interrupt_reply"
+    assert collect(client, msg_id).reply["content"]["ename"] == "KeyboardInterrupt"
+
+
+def test_shutdown_resets_the_board(site: Site) -> None:
+    kernel, client = site
+    before = kernel.board.resets
+    client.shutdown(restart=True)
+    assert client.get_control_msg(timeout=DEADLINE)["content"] == {"status": "ok", "restart": True}
+    assert kernel.ended()
+    assert kernel.board.resets == before + 1
+
+
+def interrupt(client: BlockingKernelClient) -> None:
+    client.control_channel.send(client.session.msg("interrupt_request"))
+    assert client.get_control_msg(timeout=DEADLINE)["msg_type"] == "interrupt_reply"
+
+
+def test_an_interrupt_ends_the_wait_for_a_board(home: Path) -> None:
+    def away(board: FakeBoard) -> None:
+        board.plugged = False
+
+    with kernel_site(home, prepare=away) as (_, client):
+        msg_id = client.execute("print('never')")
+        while client.get_iopub_msg(timeout=DEADLINE)["msg_type"] != "stream":
+            pass
+        interrupt(client)
+        assert collect(client, msg_id).reply["content"]["ename"] == "KeyboardInterrupt"
+
+
+def test_an_interrupt_ends_an_unanswered_question(site: Site) -> None:
+    client = site[1]
+    msg_id = client.execute("input('?')", allow_stdin=True)
+    client.get_stdin_msg(timeout=DEADLINE)
+    interrupt(client)
+    assert collect(client, msg_id).reply["content"]["ename"] == "KeyboardInterrupt"
