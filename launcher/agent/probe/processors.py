@@ -61,16 +61,19 @@ def describe(cpuinfo: str) -> Found:
 
 
 def model(blocks: List[Dict[str, str]]) -> Optional[str]:
-    for key in ("model name", "cpu model", "cpu", "Processor", "uarch"):
-        for block in blocks:
-            if block.get(key):
-                return " ".join(block[key].split())
     parts = []
     for block in blocks:
         part = number(block.get("CPU part", ""))
         if part is not None:
             parts.append(_ARM.get(part, "Arm 0x%x" % part))
-    return ", ".join(sorted(set(parts))) or None  # big and little cores
+    if parts:
+        # "ARMv7 Processor rev 4", which 32-bit kernels say besides, names no core.  Several: big and little ones.
+        return ", ".join(sorted(set(parts)))
+    for key in ("model name", "cpu model", "cpu", "Processor", "uarch"):
+        for block in blocks:
+            if block.get(key):
+                return " ".join(block[key].split())
+    return None
 
 
 def count(ranges: str) -> Optional[int]:

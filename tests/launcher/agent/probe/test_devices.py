@@ -63,6 +63,25 @@ def test_amd_and_intel(tmp_path: Path) -> None:
     )
 
 
+def test_a_captured_one(tmp_path: Path) -> None:
+    """Values of github.com/prometheus/procfs, sysfs/class_drm_amdgpu_test.go (its fixture is a captured tree)."""
+    captured = {
+        "vendor": "0x1002",
+        "device": "0x67df",
+        "gpu_busy_percent": "4",
+        "mem_info_vram_total": "8573157376",
+        "mem_info_vram_used": "1490378752",
+        "mem_info_vram_vendor": "samsung",
+        "unique_id": "0123456789abcdef",
+    }
+    root = plant(
+        tmp_path, {f"sys/class/drm/card0/device/{name}": f"{text}\n" for name, text in captured.items()}
+    )
+    (card,) = graphics.cards(root)
+    assert (card["use"], card["memory_total"], card["memory_used"]) == (0.04, 8573157376, 1490378752)
+    assert (card["uuid"], card["name"]) == ("GPU-0123456789abcdef", "AMD GPU 67df")
+
+
 @given(st.text(), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))
 def test_any_list_of_ids(text: str, vendor: int, product: int) -> None:
     graphics.find_pci_name(text, vendor, product)

@@ -61,7 +61,6 @@ def test_field_by_field(probe: Probe) -> None:
     }
     (ours,) = platform["devices"]
     device["CL_DEVICE_VENDOR_ID"] = str(int(device["CL_DEVICE_VENDOR_ID"], 16))
-    # PoCL says how much memory is free just now when it is asked for all.
     expected = {name: device[key].strip() for name, key in _DEVICE.items()}
     assert {name: as_clinfo(ours[name]) for name in _DEVICE} == expected
     assert [f"CL_DEVICE_TYPE_{kind.upper()}" for kind in ours["type"]] == device["CL_DEVICE_TYPE"].split(

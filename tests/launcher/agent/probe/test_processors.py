@@ -32,6 +32,15 @@ PI = (
     )
     + "Hardware\t: BCM2835\nRevision\t: d03114\nSerial\t\t: 10000000deadbeef\nModel\t\t: Raspberry Pi 4 Model B Rev 1.4\n"
 )
+# Captured on a Raspberry Pi 3 with a 32-bit kernel (github.com/nelisys/docs, raspberry-pi/raspbian-pi-3.md).
+PI_3 = (
+    "".join(
+        f"processor\t: {n}\nmodel name\t: ARMv7 Processor rev 4 (v7l)\nBogoMIPS\t: 38.40\nFeatures\t: half thumb\n"
+        "CPU implementer\t: 0x41\nCPU architecture: 7\nCPU variant\t: 0x0\nCPU part\t: 0xd03\nCPU revision\t: 4\n\n"
+        for n in range(4)
+    )
+    + "Hardware\t: BCM2835\nRevision\t: a32082\nModel\t\t: Raspberry Pi 3 Model B Rev 1.2\n"
+)
 POWER = "processor\t: 0\ncpu\t\t: POWER9, altivec supported\nclock\t\t: 2300.0MHz\n\nprocessor\t: 4\ncpu\t\t: POWER9\n"
 RISC = "processor\t: 0\nhart\t\t: 1\nisa\t\t: rv64imafdc\nuarch\t\t: sifive,u74-mc\n"
 
@@ -42,6 +51,7 @@ RISC = "processor\t: 0\nhart\t\t: 1\nisa\t\t: rv64imafdc\nuarch\t\t: sifive,u74-
         (EPYC, ("AMD EPYC", 1, 2, 2)),
         (XEON, ("Intel(R) Xeon(R) Gold 6248 CPU @ 2.50GHz", 2, 4, 8)),
         (PI, ("Cortex-A72", None, None, 4)),
+        (PI_3, ("Cortex-A53", None, None, 4)),
         (POWER, ("POWER9, altivec supported", None, None, 2)),
         (RISC, ("sifive,u74-mc", None, None, 1)),
         ("", (None, None, None, None)),
