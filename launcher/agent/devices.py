@@ -72,7 +72,7 @@ def lease(machine: Mapping[str, Any], wanted: Wanted, leases: Leases, about: Dic
                 break
             descriptor = leases.take(str(gpu["uuid"]), about)
             if descriptor is None:
-                reasons.append("%s: %s" % (gpu["label"], leased_by(leases.holder(gpu["uuid"]) or {})))
+                reasons.append("%s: %s" % (gpu["label"], leased_by(leases.holder(gpu["uuid"], True) or {})))
             else:
                 descriptors.append(descriptor)
                 taken.append(gpu)

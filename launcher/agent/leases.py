@@ -21,6 +21,7 @@ from .problems import Problem
 PLACE = "/tmp/farkernel-leases"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,99}\Z")
 _LARGEST = 4096
+_LOOKS = 3
 
 
 class NoLeases(Problem):
@@ -84,19 +85,22 @@ class Leases(object):
         except OSError as error:
             raise NoLeases(self.directory, "cannot be used (%s)" % error.strerror) from None
 
-    def holder(self, device: str) -> Optional[Dict[str, Any]]:
+    def holder(self, device: str, held: bool = False) -> Optional[Dict[str, Any]]:
         """Who has it: ``user``, ``mine``, and what `take` was given, as far as it is known; None: nobody.
 
         Nothing is locked for that: somebody who wants the lease just now would be told that it is taken.
+        ``held``: that somebody has it is known; the list of locks, which is read in pieces, can miss one.
         """
         pid = self._locker(device)
-        if pid is None:
+        for _ in range(_LOOKS if held and pid is None else 0):
+            pid = self._locker(device) if pid is None else pid
+        if pid is None and not held:
             return None
         for uid, about in self._said(device):
-            if about.get("pid") == pid or not pid:
+            if not pid or about.get("pid") == pid:
                 return dict(about, user=_user(uid), mine=uid == os.geteuid())
         try:
-            uid = os.stat("/proc/%d" % pid).st_uid
+            uid = os.stat("/proc/%s" % pid).st_uid
         except OSError:
             return {}
         return {"user": _user(uid), "mine": uid == os.geteuid()}  # it has had no time to say more

@@ -49,7 +49,7 @@ def handlers(owner: Owner, find: Find) -> dict[str, Handler]:
             try:
                 target = machine_of(find(name))
                 kernel = target.python or target.kernel
-                same = (target.address.scheme, find_backend(target.address.scheme).key(target, name), kernel)
+                same = (target.address.scheme, find_backend(target.address.scheme).key(target, None), kernel)
             except FarkernelError as error:
                 return _failed(error)
             if same not in asked:

@@ -17,7 +17,7 @@ from farkernel.launcher.settings import Resources
 
 
 class Owner:
-    def allocation_for(self, target: Target, kernel: str) -> HeldAllocation:
+    def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation:
         raise probes.NoMachine(target)  # any error of ours
 
 
