@@ -16,7 +16,7 @@ from .ways import JobRoute
 
 log = logging.getLogger(__name__)
 
-_EXPLAIN_DEADLINE = 15.0
+_EXPLAIN_DEADLINE = 18.0  # Grid Engine writes its accounts every 15 s
 
 
 class BatchAllocation:

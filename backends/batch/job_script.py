@@ -64,7 +64,8 @@ if mkdir -p "$note" 2>/dev/null; then
 fi
 FARKERNEL_AGENT_IDLE=${{{idle}:-3600}}
 FARKERNEL_UMASK=$(umask)
-export FARKERNEL_AGENT_IDLE FARKERNEL_UMASK
+FARKERNEL_JOB=$name
+export FARKERNEL_AGENT_IDLE FARKERNEL_UMASK FARKERNEL_JOB
 umask 077
 tried=${tried}
 status=99

@@ -80,8 +80,8 @@ class GridEngine:
             return match[1] or match[2]
         if said.status != 0 and not _NO_ANSWER.search(said.err + said.out):
             lines = (said.err or said.out).strip().splitlines()
-            reasons = [line for line in lines if "Exiting" not in line] or [said.complaint]
-            raise Refused(self.title, reasons[0].removeprefix("Unable to run job: "))
+            reasons = [line for line in lines if line != "Exiting."] or [said.complaint]
+            raise Refused(self.title, "; ".join(reasons).removeprefix("Unable to run job: "))
         raise CannotTell(self.title, said.complaint)
 
     def query(self, wanted: Sequence[Wanted]) -> Sequence[Command]:
@@ -178,7 +178,8 @@ def _end(facts: dict[str, str]) -> End:
     who = facts.get("deleted_by", "NONE")
     if who not in ("NONE", "", "UNKNOWN"):
         return cancelled_end(f" by {who}")
-    status = int(facts["exit_status"]) if facts["exit_status"].isdecimal() else 0
+    found = re.match(r"[0-9]+", facts["exit_status"], re.ASCII)  # "137   (Killed)"
+    status = int(found[0]) if found else 0
     if code == 100 or status > 128:
         used = f"; it had used {facts['maxvmem']} of memory" if facts.get("maxvmem") else ""
         return End(

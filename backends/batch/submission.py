@@ -183,7 +183,7 @@ class Submission:
             if late or (not lags and job.state is not JobState.ENDING and pause > 1.0):
                 return None
             await asyncio.sleep(pause)
-            pause *= 2
+            pause = min(pause * 2, 3.0)
         return None
 
     # the end

@@ -89,13 +89,14 @@ async def _step(cluster: Cluster, job: Job) -> Route | None:
 
 async def _here(cluster: Cluster, job: Job) -> Route | None:
     node, machine = await _where(cluster, job)
-    return cluster.door if node and node == machine else None
+    node = node or job.node  # without a shared home, the scheduler's name for it
+    return cluster.door if node and _short(node) == _short(machine) else None
 
 
 async def _ssh(cluster: Cluster, job: Job) -> Route | None:
     node, machine = await _where(cluster, job)
     node = node or job.node
-    if not node or node == machine:
+    if not node or _short(node) == _short(machine):
         return None
     return CommandRoute(cluster.door, "", (*_SSH, "--", node), f"{node} by ssh")
 
@@ -105,6 +106,10 @@ WAYS: dict[str, Callable[[Cluster, Job], Awaitable[Route | None]]] = {
     "here": _here,
     "ssh": _ssh,
 }
+
+
+def _short(machine: str) -> str:
+    return machine.partition(".")[0].lower()
 
 
 async def _where(cluster: Cluster, job: Job) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Fork and exec of a kernel, in the guard: single-threaded, small, and nothing imported after the fork."""
 
+import ctypes
 import errno
 import os
 import resource
@@ -13,6 +14,8 @@ from . import procinfo, records
 _ERROR = struct.Struct("=i")
 LAUNCH = "launch.json"
 _ENOUGH = 65536
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 Spawned = NamedTuple("Spawned", [("pid", int), ("start", int), ("output", int)])
 
 
@@ -89,6 +92,9 @@ def _become_kernel(
     if os.read(go, 1) != b"1":
         os._exit(127)
     os.setsid()
+    if os.environ.get("FARKERNEL_JOB"):
+        # Some schedulers end a job by ending the process group of its script, in which we are and the kernel is not.
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     os.umask(int(os.environ.get("FARKERNEL_UMASK", "022"), 8))
     # What we or the keeper's route ignore (nohup: SIGHUP), or Python (SIGPIPE), the kernel must not.
     signal.set_wakeup_fd(-1)

@@ -169,7 +169,7 @@ class SlurmSite:
     # inside
 
     def _write_configuration(self) -> None:
-        ports = _free_ports(len(_NODES) + 1)
+        ports = free_ports(len(_NODES) + 1)
         nodes = [
             _NODE.format(name=name, host=self._host, port=port, cpus=self._cpus)
             for name, port in zip(_NODES[:-1], ports, strict=False)
@@ -277,7 +277,7 @@ exit $status
 """
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, all different."""
     sockets = [socket.socket() for _ in range(count)]
     try:
