@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import cast
 
+from ..launcher.configuration import Target
 from ..launcher.errors import FarkernelError
-from .contract import Backend
+from .contract import Backend, Examined, Step, User
 
 # scheme of the address → module that defines BACKEND.  Imported when first used: a keeper that only knows `local:`
 # loads no SSH library.
@@ -32,3 +34,9 @@ def find_backend(scheme: str) -> Backend:
         raise UnknownBackend(scheme)
     module = importlib.import_module(_MODULES[scheme], __package__)
     return cast(Backend, module.BACKEND)
+
+
+def steps_to(target: Target, user: User) -> Sequence[Step]:
+    """What the target's backend offers to `farkernel doctor`; many offer nothing."""
+    backend = find_backend(target.address.scheme)
+    return cast(Examined, backend).steps(target, user) if hasattr(backend, "steps") else ()
