@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from ..launcher.configuration import Target
 from ..launcher.errors import FarkernelError
-from .contract import Backend, BringsKernel, Indebted
+from .contract import Backend, BringsKernel, Examined, Indebted, Step, User
 
 # scheme of the address → module that defines BACKEND.  Imported when first used: a keeper that only knows `local:`
 # loads no SSH library.
@@ -61,3 +62,9 @@ def kernel_of(target: Target) -> dict[str, Any]:
     if isinstance(backend, BringsKernel):
         return {"argv": backend.kernel_argv(target)}
     return {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
+
+
+def steps_to(target: Target, user: User) -> Sequence[Step]:
+    """What the target's backend offers to `farkernel doctor`; many offer nothing."""
+    backend = find_backend(target.address.scheme)
+    return backend.steps(target, user) if isinstance(backend, Examined) else ()

@@ -7,7 +7,7 @@ bytes (`launcher.keeper.driver` does).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -151,8 +151,23 @@ class Costly(Protocol):
         """When it will end, as it is known now (that may have been changed)."""
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of `farkernel doctor` on the way to a target: says what it found, or raises what is wrong."""
+
+    name: str
+    take: Callable[[], Awaitable[str]]
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """What a backend may offer besides: the steps from here to its door, each by itself, in order."""
+
+    def steps(self, target: Target, user: User) -> Sequence[Step]: ...
+
+
 class Backend(Protocol):
-    """One kind of target."""
+    """One kind of target.  One that can say more about the way there is `Examined`, too."""
 
     def key(self, target: Target, kernel: str | None) -> str:
         """Kernels whose keys are equal share one allocation (and so one link and one agent).

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from ..launcher.configuration import Target
-from .contract import Receiver, Stream, User
+from .contract import Receiver, Step, Stream, User
 from .ssh_choice import choose_client
 from .ssh_config import ConfigError, HostSettings, Place, read_settings
 from .ssh_connections import SshClient, Who, shared_connections
@@ -102,6 +102,11 @@ class SshBackend:
 
     def door(self, target: Target, user: User) -> SshRoute:
         return SshRoute(target, user)
+
+    def steps(self, target: Target, user: User) -> Sequence[Step]:
+        from .ssh_steps import steps  # needs asyncssh
+
+        return steps(place_of(target), user)
 
     def allocate(self, target: Target, kernel: str, user: User) -> SshAllocation:
         return SshAllocation(target, user)

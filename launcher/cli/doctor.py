@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
@@ -48,6 +48,7 @@ class Patient:
         self.name = name
         self._target: Target | None = None
         self._client: Asking | None = None
+        self.hopeless = False  # a step that all later ones need has failed
 
     @property
     def target(self) -> Target:
@@ -94,9 +95,8 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 
 def examine(patient: Patient) -> Any:
     """The result of each step, as it is found."""
-    hopeless = False
-    for step in STEPS:
-        if step.needed and hopeless:
+    for step in all_steps(patient):
+        if step.needed and patient.hopeless:
             yield {"step": step.name, "state": "skipped", "what": "", "advice": ""}
             continue
         try:
@@ -105,7 +105,23 @@ def examine(patient: Patient) -> Any:
             yield {"step": step.name, "state": "ok", "what": what, "advice": ""}
         except FarkernelError as error:
             yield {"step": step.name, "state": "failed", "what": error.what, "advice": error.advice}
-            hopeless = hopeless or step.needed
+            patient.hopeless = patient.hopeless or step.needed
+
+
+def all_steps(patient: Patient) -> Iterator[Step]:
+    """Ours, and those of the target's own backend where they belong; it is asked when its turn has come."""
+    for step in STEPS:
+        if step.name == "route" and not patient.hopeless:
+            yield from _backend_steps(patient)
+        yield step
+
+
+def _backend_steps(patient: Patient) -> list[Step]:
+    try:
+        names = patient.client.request("doctor", target=patient.name).get("steps")
+    except FarkernelError:
+        return []  # an earlier step has said why
+    return [Step(str(name), _far(f"backend:{name}")) for name in names or ()]
 
 
 def show(result: dict[str, Any]) -> None:
@@ -277,6 +293,7 @@ STEPS = (
     Step("route", _far("route")),
     Step("shell", _far("shell")),
     Step("Python", _far("python")),
+    Step("disk", _far("disk")),
     Step("run directory", _far("run-directory")),
     Step("agent", _far("agent")),
     Step("kernelspec", _far("kernelspec")),
@@ -284,4 +301,4 @@ STEPS = (
     Step("menu entry", _menu_entry, needed=False),
     Step("provisioner", _provisioner, needed=False),
 )
-_NAMES = max(len(step.name) for step in STEPS)
+_NAMES = max(len("name resolution"), *(len(step.name) for step in STEPS))

@@ -8,14 +8,16 @@ import json
 import secrets
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
-from ...backends import find_backend
+from ...backends import contract, find_backend, steps_to
 from ...backends.archive import errand_text
 from ...backends.boot import PYTHONS, places_text
 from ...backends.contract import Stream, User
 from ..configuration import Target
 from ..errors import FarkernelError
+from ..text import one_line
 from .allocations import HeldAllocation
 from .kernel import Kernel, surroundings
 from .server import BadRequest, ClientConnection, Handler
@@ -63,10 +65,10 @@ def handlers(
         return await look_around(owner, find(str(request.get("target"))))
 
     async def doctor(client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
-        step = STEPS.get(str(request.get("step")))
-        if step is None:
-            raise BadRequest(f"there is no step {str(request.get('step'))[:40]!r}")
         target = find(str(request.get("target")))
+        if request.get("step") is None:
+            return {"steps": [each.name for each in steps_to(target, user)]}
+        step = _step(str(request["step"]), target, user)
         deadline = request.get("deadline") or _DEADLINE
         if not isinstance(deadline, int | float):
             raise BadRequest("deadline must be a number of seconds")
@@ -253,6 +255,33 @@ done
 echo "none $tried"
 """
 _VERSION = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+_HOME = """
+import errno, json, os, subprocess
+home = os.path.expanduser("~")
+found = {"home": home, "free": 0}
+try:
+    space = os.statvfs(home)
+    found["free"] = space.f_bavail * space.f_frsize
+    name = os.path.join(home, ".farkernel-doctor-%d" % os.getpid())
+    try:
+        with open(name, "wb") as stream:
+            stream.write(b"x" * (1 << 20))
+            stream.flush()
+            os.fsync(stream.fileno())
+    finally:
+        if os.path.exists(name):
+            os.unlink(name)
+except OSError as error:
+    found["failure"] = errno.errorcode.get(error.errno, str(error))
+try:
+    said = subprocess.check_output(["quota", "-s"], stderr=subprocess.DEVNULL, timeout=5).decode("utf-8", "replace")
+    over = [line.split()[0] for line in said.splitlines()[2:] if "*" in line]
+    if over:
+        found["quota"] = "over its quota: " + ", ".join(over)
+except Exception:
+    pass
+print(json.dumps(found))
+"""
 _PLACE = """
 import json, os
 try:
@@ -285,6 +314,28 @@ async def _python(owner: Owner, target: Target, user: User) -> dict[str, Any]:
     return {"what": f"{path}, version {version}"}
 
 
+async def _disk(owner: Owner, target: Target, user: User) -> dict[str, Any]:
+    """The home there: its room, and whether a file can be written, which quotas and read-only mounts forbid."""
+    _, said = await _with_python(target, user, _HOME)
+    try:
+        found = json.loads(said.splitlines()[-1])
+        home, free = str(found["home"]), int(found["free"])
+    except (ValueError, KeyError, TypeError):
+        raise StepFailed(f"unreadable answer: {said[-200:]}", "Run that Python there by hand") from None
+    what = f"{home}, {free / 1e9:.1f} GB free"
+    if found.get("quota"):
+        what += f"; {one_line(found['quota'])[:200]}"
+    failure = found.get("failure")
+    if failure == "EROFS":
+        return {"what": f"{what}; it is read-only, which kernels can live with"}
+    if failure in ("ENOSPC", "EDQUOT"):
+        why = "the quota is used up" if failure == "EDQUOT" else "the disk is full"
+        raise StepFailed(f"{home}: {why}", "Make room there; many kernels need to write into their home")
+    if failure:
+        raise StepFailed(f"{home} cannot be written: {failure}", "See who owns it, and its mode")
+    return {"what": what}
+
+
 async def _run_directory(owner: Owner, target: Target, user: User) -> dict[str, Any]:
     _, said = await _with_python(target, user, places_text() + _PLACE)
     try:
@@ -302,10 +353,26 @@ async def _run_directory(owner: Owner, target: Target, user: User) -> dict[str, 
 
 Step = Callable[[Owner, Target, User], Awaitable[dict[str, Any]]]
 
+
+def _step(name: str, target: Target, user: User) -> Step:
+    """One of ours, or one of the backend's, which are called "backend:NAME"."""
+    if name in STEPS:
+        return STEPS[name]
+    for each in steps_to(target, user):
+        if name == f"backend:{each.name}":
+            return partial(_backend_step, each)
+    raise BadRequest(f"there is no step {name[:40]!r}")
+
+
+async def _backend_step(step: contract.Step, owner: Owner, target: Target, user: User) -> dict[str, Any]:
+    return {"what": await step.take()}
+
+
 STEPS: dict[str, Step] = {
     "route": _route,
     "shell": _shell,
     "python": _python,
+    "disk": _disk,
     "run-directory": _run_directory,
     "agent": _agent,
     "kernelspec": _kernelspec,

@@ -122,6 +122,7 @@ def test_doctor_of_a_healthy_target(engine: Engine) -> None:
     assert set(states(found).values()) == {"ok"}
     said = {step["step"]: step["what"] for step in found["steps"]}
     assert "ipython" in said["kernel"]
+    assert said["disk"].startswith(os.environ["HOME"])
     assert said["run directory"].startswith(os.environ["FARKERNEL_RUN_DIR"])
     assert not engine.far_processes()
 
@@ -136,7 +137,7 @@ def test_doctor_says_what_is_wrong(engine: Engine) -> None:
     (step,) = [each for each in found["steps"] if each["step"] == "menu entry"]
     assert step["advice"] == "farkernel install here"
     text = run("doctor", "here").stdout
-    assert "kernel         skipped\n" in text
+    assert "kernel           skipped\n" in text
 
 
 def test_doctor_of_a_kernel_that_dies(engine: Engine) -> None:
