@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import os
-import shlex
 import socket
+import subprocess
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -139,17 +139,30 @@ class ParamikoClient:
             except (paramiko.SSHException, OSError, EOFError) as error:
                 raise ssh_errors.Cut(str(settings.via), str(error)) from error
         if settings.proxy_command is not None:
-            shell = os.environ.get("SHELL") or "/bin/sh"
-            return paramiko.ProxyCommand(
-                f"{shlex.quote(shell)} -c {shlex.quote('exec ' + settings.proxy_command)}"
-            )
+            return _through(settings.proxy_command)
         deadline = None if settings.connect_timeout is None else float(settings.connect_timeout)
         return await ssh_tcp.connect(settings.host, settings.port, settings.family, deadline)
+
+
+def _through(command: str) -> socket.socket:
+    """The other end of a ProxyCommand (paramiko's own class leaves its pipes open when it is closed)."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [os.environ.get("SHELL") or "/bin/sh", "-c", "exec " + command],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    threading.Thread(target=process.wait, name="ssh proxy", daemon=True).start()
+    return ours
 
 
 def _prepared(settings: HostSettings, plug: Any) -> paramiko.Transport:
     if isinstance(plug, socket.socket):
         plug.setblocking(True)
+    if isinstance(plug, socket.socket) and plug.family != socket.AF_UNIX:
         plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     transport = paramiko.Transport(plug, default_window_size=_WINDOW)
     transport.auth_timeout = _PATIENT

@@ -223,3 +223,23 @@ def test_few_startups_are_enough(client: str, host: Sshd) -> None:
         assert {bytes(each.data) for each in heard} == {b"in\n"}
 
     play(act, client)
+
+
+def test_a_session_given_up_while_it_opens_leaves_nothing(client: str, host: Sshd) -> None:
+    """Cancelled at any moment, the connection stays usable and is given back in the end."""
+
+    async def act(near: Near) -> None:
+        await near.run(host.place(), "true")
+        settings = fresh_settings(host.place())
+        for turns in range(0, 12, 2):
+            opening = asyncio.create_task(near.open(settings, Heard()))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.wait([opening])
+            if not opening.cancelled():
+                opening.result().close()
+        assert (await near.run(host.place(), "echo in")).data == b"in\n"
+        assert host.logins() == 1
+
+    play(act, client)
