@@ -66,6 +66,7 @@ class HeldAllocation:
         self._allocation = allocation
         self._on_over = on_over
         self._reporters: set[Callable[[str], None]] = set()
+        self._awaited: set[str] = set()
         self._linger: asyncio.TimerHandle | None = None
         self._debts: set[asyncio.Task[None]] = set()
         about = {"keeper": keeper, "host": platform.node(), "pid": os.getpid(), "version": __version__}
@@ -111,7 +112,16 @@ class HeldAllocation:
         """A kernel has ended."""
         self.tenants.pop(tenant.id, None)
         self._reporters.discard(report)
+        self.await_answers(tenant, False)
         self._consider_leaving()
+
+    def await_answers(self, tenant: Tenant, some: bool) -> None:
+        """Whether somebody waits for what that kernel will say."""
+        if some:
+            self._awaited.add(tenant.id)
+        else:
+            self._awaited.discard(tenant.id)
+        self.agent.expect(bool(self._awaited))
 
     def owe_stop(self, kernel: str, paid: Callable[[], None]) -> None:
         """A kernel was given up while its agent could not be reached: it is stopped when that can be said again.
