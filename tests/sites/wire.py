@@ -119,10 +119,13 @@ class Wire:
         link = _Link(self, writer, far_writer)
         self._links.add(link)
         try:
-            await asyncio.gather(
-                link.directions[TO_SERVER].carry(reader, far_writer),
-                link.directions[TO_CLIENT].carry(far_reader, writer),
-            )
+            with contextlib.suppress(
+                asyncio.CancelledError
+            ):  # the wire is taken away: asyncio would complain
+                await asyncio.gather(
+                    link.directions[TO_SERVER].carry(reader, far_writer),
+                    link.directions[TO_CLIENT].carry(far_reader, writer),
+                )
         finally:
             self._links.discard(link)
             link.close()
