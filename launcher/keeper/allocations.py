@@ -74,6 +74,7 @@ class HeldAllocation:
         self._ending = EndingNotice(self.costly, self._notice) if self.costly is not None else None
         self._on_over = on_over
         self._reporters: set[Callable[[str], None]] = set()
+        self._awaited: set[str] = set()
         self._linger: asyncio.TimerHandle | None = None
         self._debts: set[asyncio.Task[None]] = set()
         self._given_back = False
@@ -120,8 +121,17 @@ class HeldAllocation:
         """A kernel has ended; or (not ``for_good``) the keeper ends, and the kernel lives on."""
         self.tenants.pop(tenant.id, None)
         self._reporters.discard(report)
+        self.await_answers(tenant, False)
         if for_good:
             self._consider_leaving()
+
+    def await_answers(self, tenant: Tenant, some: bool) -> None:
+        """Whether somebody waits for what that kernel will say."""
+        if some:
+            self._awaited.add(tenant.id)
+        else:
+            self._awaited.discard(tenant.id)
+        self.agent.expect(bool(self._awaited))
 
     def owe_stop(self, kernel: str, paid: Callable[[], None]) -> None:
         """A kernel was given up while its agent could not be reached: it is stopped when that can be said again.

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import FarkernelError
+
 
 class KernelState(enum.Enum):
     """Where a kernel stands (docs/architecture.md §7)."""
@@ -31,6 +33,19 @@ class IllegalMove(Exception):
 
     def __init__(self, kernel: str, old: KernelState, new: KernelState) -> None:
         super().__init__(f"kernel {kernel} cannot go from {old.value} to {new.value}")
+
+
+class KernelGone(FarkernelError):
+    """A kernel that ran there when the link was cut is not known there any more."""
+
+    kind = "gone"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"the kernel is gone: {host} knows nothing of it any more, as when that machine was restarted while it "
+            "could not be reached. What the kernel had in memory is lost",
+            "Restart the kernel for a fresh one",
+        )
 
 
 @dataclass

@@ -77,6 +77,7 @@ class FarAgent:
         self.driver.on_pumped = self._pumped
         self._pending: dict[int, tuple[dict[str, Any], asyncio.Future[dict[str, Any]]]] = {}
         self._next_request = 1
+        self._expected = False
         self._up = False
 
     def __repr__(self) -> str:
@@ -104,6 +105,7 @@ class FarAgent:
                     self._up = False
                     self._lose_channels()
                     self.driver.link = self._new_link()
+                    self._note_awaiting()
                     await asyncio.sleep(min(0.5 * 2**failures, _LONGEST_PAUSE))
         finally:
             self._lose_channels()
@@ -124,12 +126,22 @@ class FarAgent:
         request = {"id": number, "do": do, **arguments}
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._pending[number] = (request, future)
+        self._note_awaiting()
         if self._up:
             self._tell(request)
         try:
             return await future
         finally:
             self._pending.pop(number, None)
+            self._note_awaiting()
+
+    def expect(self, something: bool) -> None:
+        """Whether a kernel owes somebody an answer: then silence is noticed sooner (docs/architecture.md §2)."""
+        self._expected = something
+        self._note_awaiting()
+
+    def _note_awaiting(self) -> None:
+        self.link.awaiting = self._expected or bool(self._pending)
 
     def tell(self, do: str, **arguments: Any) -> None:
         """Say something that has no answer; lost when the session is (the next attach makes up for it)."""

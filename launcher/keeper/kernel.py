@@ -19,13 +19,14 @@ from ...backends.contract import Costly
 from ..agent.channels import Priority
 from ..agent.zmtp import Buffer, decode_message, encode_message
 from ..configuration import Target
-from ..errors import FarkernelError
+from ..errors import FarkernelError, RemoteError
 from ..local_end.local_end import LocalEnd
+from ..text import one_line
 from . import spares, working_directory
 from .adopted import Adopted, left_behind
 from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
-from .facts import MOVES, Facts, IllegalMove, KernelState, reason_from_error
+from .facts import MOVES, Facts, IllegalMove, KernelGone, KernelState, reason_from_error
 from .far_agent import AgentGone, SessionLost
 from .idle import IdleClock, duration_text
 from .programs import devices, start
@@ -43,6 +44,8 @@ _PRIORITIES = {
 }
 _STOP_GRACE = 5.0
 _ACKNOWLEDGE_EVERY = 0.5
+NO_KERNEL = "no-kernel"
+"""The agent's kind of error (`launcher.agent.problems`)."""
 
 Watcher = Callable[["Kernel"], None]
 
@@ -237,6 +240,7 @@ class Kernel:
                 self.allocation.leave(self, self.local.say_waiting)
             self.allocation = held
             held.enter(self, self.local.say_waiting)
+            held.await_answers(self, self.local.awaits)
             self.facts.allocation = held.key
         return held
 
@@ -265,8 +269,7 @@ class Kernel:
         }
 
     def _note_directory(self, answer: dict[str, Any], held: HeldAllocation) -> None:
-        host = str(held.agent.link.peer.get("about", {}).get("host") or "")
-        text = working_directory.note(answer, self.target, self.facts.cwd, host)
+        text = working_directory.note(answer, self.target, self.facts.cwd, _host(held))
         if text != self.facts.said:
             self.facts.note = text
             self._say_note()
@@ -315,6 +318,10 @@ class Kernel:
         self._answerer.link_changed(held)
         self._tell_watchers()
 
+    def answers_awaited(self, some: bool) -> None:
+        if self.allocation is not None:
+            self.allocation.await_answers(self, some)
+
     def cell_waits(self) -> None:
         if self.allocation is not None and not self.allocation.up:
             self._answerer.cell_waits(self.allocation)
@@ -354,6 +361,8 @@ class Kernel:
         except FarkernelError as error:
             held.agent.forget_channels(self._channels.values())
             self._channels = {}
+            if isinstance(error, RemoteError) and error.remote_kind == NO_KERNEL:
+                error = KernelGone(_host(held) or self.facts.target)
             self._end(reason_from_error(error.as_dict()))
             return
         first = answer.get("first") or {}
@@ -650,6 +659,11 @@ def surroundings(target: Target, argv: object = None) -> dict[str, Any]:
         "before": target.before,
         "container": target.container,
     }
+
+
+def _host(held: HeldAllocation) -> str:
+    """What the machine of the agent calls itself."""
+    return one_line(held.agent.link.peer.get("about", {}).get("host") or "")[:100]
 
 
 def _nothing() -> None:

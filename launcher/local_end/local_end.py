@@ -55,6 +55,7 @@ class Far(Protocol):
     def to_kernel(self, channel: str, number: int, frames: Sequence[Buffer]) -> None: ...
     def interrupt_soon(self) -> None: ...
     def cell_waits(self) -> None: ...
+    def answers_awaited(self, some: bool) -> None: ...
     def info_seen(self, info: dict[str, Any]) -> None: ...
 
 
@@ -170,7 +171,7 @@ class LocalEnd:
             self._replies_until = time.monotonic() + _REPLIES_DEADLINE
         for request in list(self._log.open.values()):
             try:
-                self._active[request.message.msg_id] = request
+                self._begin(request)
             except MessageError as error:
                 log.error("a request that was written down cannot be read: %s", error)
                 self._log.done(request)
@@ -245,6 +246,11 @@ class LocalEnd:
     def link_is_up(self) -> None:
         self._question.withdraw()
         self._notice.up()
+
+    @property
+    def awaits(self) -> bool:
+        """Some request has no answer yet."""
+        return bool(self._active)
 
     def running_cell(self) -> Request | None:
         """The first one that has no answer yet, held or not."""
@@ -410,7 +416,7 @@ class LocalEnd:
         message = self.composer.request("shutdown_request", {"restart": False}, [b"farkernel"])
         self._own_requests.add(message.msg_id)
         request = self._log.add("control", [bytes(frame) for frame in message.frames()])
-        self._active[message.msg_id] = request
+        self._begin(request)
         self._forward(request)
 
     def drop_shutdown(self, answer: bool) -> None:
@@ -452,7 +458,7 @@ class LocalEnd:
     def _take(self, channel: str, frames: list[bytes]) -> None:
         self._last_used = time.time()
         request = self._log.add(channel, frames)
-        self._active[request.message.msg_id] = request
+        self._begin(request)
         if channel == "control" and request.message.msg_type == "shutdown_request":
             self._hold_shutdown(request)
             return
@@ -648,11 +654,18 @@ class LocalEnd:
             self._published.forget_waiting()
             self._flush()
 
+    def _begin(self, request: Request) -> None:
+        self._active[request.message.msg_id] = request
+        if len(self._active) == 1:
+            self._far.answers_awaited(True)
+
     def _done(self, request: Request) -> None:
         self._last_used = time.time()
         if self._active.get(request.message.msg_id) is request:
             del self._active[request.message.msg_id]
             self._call_those_who_wait()
+            if not self._active:
+                self._far.answers_awaited(False)
         self._log.done(request)
 
 

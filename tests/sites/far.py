@@ -1,0 +1,106 @@
+"""A host over SSH behind a wire, and notebooks whose kernels run there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.blocking.client import BlockingKernelClient
+
+from farkernel.launcher.errors import FarkernelError
+
+from .engine import DEADLINE, Engine, wait_until
+from .ssh import Sshd
+from .wire import Wire, wire_to
+
+
+class Notebook:
+    """A client of one kernel; ``fields`` are those of the keeper's `launch`."""
+
+    def __init__(self, engine: Engine, target: str = "far", **fields: Any) -> None:
+        self.engine = engine
+        request = {"entry": target, "settings": {"target": target}, "cwd": "/", "env": {}, **fields}
+        launched = engine.client.request("launch", **request)
+        self.kernel = str(launched["kernel"])
+        self.connect(launched["connection"])
+
+    def connect(self, connection: Mapping[str, Any]) -> None:
+        self.client = BlockingKernelClient()
+        info: Any = {**connection, "key": connection["key"].encode()}
+        self.client.load_connection_info(info)
+        self.client.start_channels()
+        self.client.iopub_channel.get_msg(timeout=DEADLINE)  # iopub_welcome: what is published now will come
+
+    def __enter__(self) -> Notebook:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.client.stop_channels()
+
+    @property
+    def state(self) -> str:
+        return str(self.engine.kernel(self.kernel)["state"])
+
+    def interrupt(self) -> None:
+        self.engine.client.request("interrupt", kernel=self.kernel)
+
+    def shown(self, wanted: str, deadline: float = DEADLINE) -> tuple[dict[str, Any], float]:
+        """The next output that has this in it, and when it came."""
+        end = time.monotonic() + deadline
+        while True:
+            message = self.client.get_iopub_msg(timeout=max(0.0, end - time.monotonic()))
+            if wanted in str(message["content"]):
+                return message, time.monotonic()
+
+
+class Far:
+    """What a test has in hand."""
+
+    def __init__(self, engine: Engine, host: Sshd, wire: Wire) -> None:
+        self.engine = engine
+        self.host = host
+        self.wire = wire
+
+    def target(self, name: str = "far", **settings: Any) -> None:
+        """A target at the other end of the wire."""
+        address = f"ssh://{self.host.user}@127.0.0.1:{self.wire.port}"
+        given = {"kernel": "python3", "ssh_config": str(self.host.client_config), **settings}
+        self.engine.target(name, address=address, **given)
+
+    def hang_up(self) -> None:
+        """End the kernels, which needs the link, and the keeper."""
+        with suppress(FarkernelError):
+            if self.engine.client.request("status")["allocations"]:
+                self.link_is(up=True)
+        self.engine.close()
+
+    def link(self) -> dict[str, Any]:
+        """The keeper's view of the only link that there is."""
+        (row,) = self.engine.client.request("status")["allocations"]
+        return dict(row)
+
+    def link_is(self, up: bool, deadline: float = DEADLINE) -> None:
+        wait_until(
+            lambda: (self.link()["link"] == "up") is up, f"the link to be {'up' if up else 'down'}", deadline
+        )
+
+
+@contextmanager
+def far_site(engine: Engine, directory: Path, **options: str) -> Iterator[Far]:
+    """sshd with these options; ``far`` is a target there.  Everything is ended before the wire is taken away."""
+    with Sshd(directory / "sshd", options) as host:
+        host.write_client_config()
+        with wire_to(host) as wire:
+            far = Far(engine, host, wire)
+            far.target()
+            try:
+                yield far
+            finally:
+                wire.cut_after = None
+                wire.rate, wire.delay = None, 0.0
+                wire.heal()
+                far.hang_up()
+            wait_until(lambda: not host.agents(), "the far agent to end", 20)
