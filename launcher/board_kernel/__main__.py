@@ -6,11 +6,13 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from ..board.contract import SerialOptions
+from ..board.holding import introduce
 from ..board.password import password_from
 from ..board.reach import board_at
 from ..errors import FarkernelError
@@ -38,6 +40,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--rts", choices=_SWITCH, default="driver", help="the line RTS, when the port is opened"
     )
     parser.add_argument(
+        "--password-command", type=json.loads, default=[], metavar="JSON", help="prints a WebREPL's password"
+    )
+    parser.add_argument(
         "--wait", type=float, default=PATIENCE, metavar="SECONDS", help="for a board that is away"
     )
     parser.add_argument("--resume", action="store_true", help="keep what is in the board's memory")
@@ -48,6 +53,10 @@ async def serve(given: argparse.Namespace) -> None:
     """Until a shutdown_request or SIGTERM.  Raises `FarkernelError` when it cannot start."""
     with open(given.file, encoding="utf-8") as file:  # noqa: ASYNC230 - a few hundred bytes, before anything runs
         connection = ConnectionInfo.from_dict(json.load(file))
+    notebook = os.environ.get("JPY_SESSION_NAME", "")
+    introduce(
+        f"the notebook {notebook}" if notebook else f"a notebook with the kernel {given.name or 'for boards'}"
+    )
     boards = Boards(board_at)
     kernel = Kernel(boards)
     wire = await Wire.open(connection, kernel.on_request)
