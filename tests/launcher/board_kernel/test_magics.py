@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
 from ...sites.boards import VirtualBoard, mps2
-from ...sites.engine import DEADLINE, Outcome, collect, connected, run_cell
+from ...sites.engine import DEADLINE, Outcome, collect, connected, run_cell, wait_until
 from .fake_board import FakeBoard
 from .site import kernel_site
 
@@ -29,10 +30,12 @@ def client(board: VirtualBoard, home: Path) -> Iterator[BlockingKernelClient]:
     """Of a kernel that works in a folder of its own."""
     work = home / "work"
     work.mkdir()
-    file, _ = write_connection_file(str(home / "kernel.json"))
+    file, connection = write_connection_file(str(home / "kernel.json"))
     command = [sys.executable, "-P", "-m", "farkernel.launcher.board_kernel", "-f", file]
     process = subprocess.Popen([*command, "--device", str(board.device), "--name", "board"], cwd=work)
     try:
+        # A client takes a kernel for dead that is not yet there.
+        wait_until(lambda: listens(connection["hb_port"]), "the kernel's sockets")
         with connected(file) as client:
             yield client
             client.shutdown()
@@ -41,6 +44,11 @@ def client(board: VirtualBoard, home: Path) -> Iterator[BlockingKernelClient]:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def done(client: BlockingKernelClient, code: str) -> Outcome:
