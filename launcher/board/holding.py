@@ -162,6 +162,16 @@ def _lives(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}")
 
 
+def introduce(purpose: str) -> None:
+    """What others are told about this process when they want what it holds; else it is its command."""
+    _introduced.append(purpose)
+
+
+_introduced: list[str] = []
+
+
 def _own_name() -> str:
+    if _introduced:
+        return f"{one_line(_introduced[-1])} of {_user_name(os.getuid())}"
     command = " ".join(word for word in sys.argv[1:3] if not word.startswith("-"))
     return f"farkernel {one_line(command)}".strip() + f" of {_user_name(os.getuid())}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from . import source
 
 _MAGIC = re.compile(r"%([A-Za-z][\w-]*)(?:[ \t]+(.*))?\s*", re.DOTALL)
-_CELL_MAGIC = re.compile(r"%%([A-Za-z][\w-]*)[ \t]*(.*)")
+_CELL_MAGIC = re.compile(r"%%([A-Za-z][\w-]*)(?:[ \t]+(.*))?")
 _NAME = r"(%{1,2}[A-Za-z][\w-]*|[A-Za-z_][\w.]*)"
 _HELP = re.compile(rf"\s*(?:\?{{1,2}}{_NAME}|{_NAME}\?{{1,2}})\s*")
 
@@ -47,7 +47,7 @@ def split(text: str, first_line: int = 1) -> list[Part]:
     start = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
     if start < len(lines) and (match := _CELL_MAGIC.fullmatch(lines[start].rstrip())):
         body = "\n".join(lines[start + 1 :])
-        return [Magic(match[1], match[2].strip(), body, first_line + start + 1)]
+        return [Magic(match[1], (match[2] or "").strip(), body, first_line + start + 1)]
     parts: list[Part] = []
     code: list[str] = []
     began = first_line

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from ..text import clean
 from .numbers import Series
 
 WIDTH, HEIGHT = 720, 320
@@ -22,9 +23,7 @@ def draw(
     high: float | None = None,
 ) -> str:
     """An SVG picture; series without finite points are left out."""
-    shown = [
-        (one.name, [p for p in one.points if math.isfinite(p[0]) and math.isfinite(p[1])]) for one in series
-    ]
+    shown = [(one.name, [point for point in one.points if drawable(point)]) for one in series]
     shown = [(name, points) for name, points in shown if points]
     xs = [x for _, points in shown for x, _ in points] or [0.0, 1.0]
     ys = [y for _, points in shown for _, y in points] or [0.0, 1.0]
@@ -60,10 +59,13 @@ def draw(
     return "".join([*parts, "</svg>"])
 
 
+def drawable(point: tuple[float, float]) -> bool:
+    """Finite, and so far from the end of floats that they can be reckoned with."""
+    return all(math.isfinite(value) and abs(value) < 1e200 for value in point)
+
+
 def _text(across: float, down: float, anchor: str, text: str) -> str:
-    return (
-        f'<text x="{across:.1f}" y="{down:.1f}" text-anchor="{anchor}" fill="#555555">{escape(text)}</text>'
-    )
+    return f'<text x="{across:.1f}" y="{down:.1f}" text-anchor="{anchor}" fill="#555555">{escape(clean(text))}</text>'
 
 
 def _line(places: Sequence[tuple[float, float]], number: int) -> str:
@@ -99,13 +101,13 @@ def _legend(names: Sequence[str], title: str) -> list[str]:
     across = float(_LEFT)
     if title:
         parts.append(
-            f'<text x="{across}" y="20" font-weight="bold" fill="#222222">{escape(title[:60])}</text>'
+            f'<text x="{across}" y="20" font-weight="bold" fill="#222222">{escape(clean(title[:60]))}</text>'
         )
         across += 8 * len(title[:60]) + 24
     for number, name in enumerate(names):
         colour = COLOURS[number % len(COLOURS)]
         parts.append(f'<rect x="{across:.0f}" y="11" width="14" height="4" fill="{colour}"/>')
-        parts.append(f'<text x="{across + 18:.0f}" y="20" fill="#222222">{escape(name[:30])}</text>')
+        parts.append(f'<text x="{across + 18:.0f}" y="20" fill="#222222">{escape(clean(name[:30]))}</text>')
         across += 18 + 7 * len(name[:30]) + 18
     return parts
 

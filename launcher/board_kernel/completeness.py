@@ -26,7 +26,7 @@ def judge(code: str) -> tuple[str, str]:
     lines = source.split("\n")
     indent = _next_indent(lines)
     # A block may go on until an empty line says that it does not.
-    if compiled is None or (indent and lines[-1].strip()):
+    if compiled is None or (lines[-1].strip() and lines[-1].startswith((" ", "\t"))):
         return "incomplete", indent
     return "complete", ""
 

@@ -13,6 +13,7 @@ from ..board.contract import BoardInfo, BoardState, OnState, SerialOptions
 from ..board.errors import BoardException, BoardGone, BoardUnreachable, NotABoard
 from ..board.files import BoardFiles
 from ..board.session import Board
+from ..board.webrepl import WrongPassword
 from ..text import one_line
 from . import board_source, documentation, source
 from .errors import BoardAway, NoBoard
@@ -20,7 +21,8 @@ from .errors import BoardAway, NoBoard
 Say = Callable[[str], None]
 """Takes a sentence for people, shown in the cell that waits."""
 
-MakeBoard = Callable[[Address, SerialOptions, OnState], Board]
+MakeBoard = Callable[[Address, SerialOptions, str, OnState], Board]
+"""From address, options and password."""
 
 PATIENCE = 60.0
 _RETRY = 1.0
@@ -38,6 +40,7 @@ class HeldBoard:
         address: Address,
         options: SerialOptions,
         make: MakeBoard,
+        password: str = "",
         patience: float = PATIENCE,
         keep_memory: bool = False,
     ) -> None:
@@ -45,7 +48,7 @@ class HeldBoard:
         self.address = address
         self.options = options
         self.patience = patience
-        self.board = make(address, options, self._on_state)
+        self.board = make(address, options, password, self._on_state)
         self.files = BoardFiles(self.board)
         self.said = ""
         self.rich = False  # it has our module: results are shown as pictures and tables, if their types can
@@ -137,6 +140,8 @@ class HeldBoard:
         """Why it is not there; empty when it is."""
         try:
             await self.board.connect()
+        except WrongPassword:
+            raise
         except (BoardGone, NotABoard, BoardUnreachable) as error:
             return one_line(error.what)
         self._away_since = None
@@ -272,11 +277,12 @@ class Boards:
         name: str,
         address: Address,
         options: SerialOptions,
+        password: str = "",
         patience: float = PATIENCE,
         keep_memory: bool = False,
     ) -> HeldBoard:
         """The present one from now on.  Not connected yet; a former one of that name must have been removed."""
-        held = HeldBoard(name, address, options, self._make, patience, keep_memory)
+        held = HeldBoard(name, address, options, self._make, password, patience, keep_memory)
         self._held[name] = held
         self._current = name
         return held

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)"
-_NAMED = re.compile(rf"([A-Za-z_][\w ./°-]*?)\s*[:=]\s*({_NUMBER})(?![\w.])\s*([%°\w/]*)")
+_NAMED = re.compile(rf"([A-Za-z_]\w*(?:[ ./-][A-Za-z_]\w*)*)\s*[:=]\s*({_NUMBER})(?![\w.])\s*([%°\w/]*)")
 _BARE = re.compile(rf"[\s(\[]*({_NUMBER}(?:[\s,;]+{_NUMBER})*)[\s,;)\]]*", re.ASCII)
 MOST_SERIES = 16
 

@@ -162,6 +162,7 @@ class Finder:
 
     def _add_description(self, name: str, content: Mapping[str, Any], base: str, version: str = "") -> None:
         for path, source in _pairs(name, content.get("hashes")):
+            checked_path(name, path)  # before anything is fetched for it
             if not _HASH.fullmatch(source):
                 raise PackageError(name, f"{source[:40]!r} is no hash")
             data = self._fetch(name, f"{self._index}/file/{source[:2]}/{source}")
@@ -169,7 +170,7 @@ class Finder:
                 raise PackageError(name, f"{path} is not what the index says it is", "Try again later.")
             self._put(name, path, data)
         for path, source in _pairs(name, content.get("urls")):
-            self._put(name, path, self._read(name, source, base, version))
+            self._put(name, checked_path(name, path), self._read(name, source, base, version))
         for dependency, wanted in _pairs(name, content.get("deps")):
             self._add(dependency, "" if wanted in ("latest", "*") else wanted)
 

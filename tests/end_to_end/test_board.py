@@ -105,8 +105,8 @@ def test_two_notebooks_at_one_board(entry: str) -> None:
         with notebook(entry) as (_, second):
             refused = run_cell(second, "1 + 1")
             assert refused.reply["content"]["ename"] == "BoardBusy"
-            assert "is in use by" in refused.error
-            assert "board" in refused.error
+            assert "is in use by a notebook with the kernel board of " in refused.error
+            assert "(process " in refused.error
             assert "close the other one" in refused.error
             # Once the first lets go, the second can have it.
             assert run_cell(first, "%disconnect").reply["content"]["status"] == "ok"

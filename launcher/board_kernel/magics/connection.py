@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass, field, replace
 
 from ...address import Address, AddressError, parse_address
 from ...board.contract import SerialOptions
+from ...board.password import password_from
 from ...board.ports import list_ports
 from ...configuration import UnknownTarget
 from ...configuration import load as load_configuration
@@ -16,29 +18,56 @@ from ..context import Context
 from ..errors import CellFailed, MagicUsage, NoBoard, NotConnectedHere
 from ..held import PATIENCE, HeldBoard
 from ..outputs import LinePrefix
+from ..running import NoAnswer
 from ..usage import Arguments
 
 _SCHEMES = ("serial", "webrepl")
 
 
-def address_of(text: str) -> tuple[str, Address]:
-    """Name and address, from a device, an address, or a target's name.  Raises `NotConnectedHere`."""
+@dataclass(frozen=True)
+class Place:
+    """Where a board is, and how it is opened."""
+
+    name: str
+    address: Address
+    options: SerialOptions = field(default_factory=SerialOptions)
+    password_command: tuple[str, ...] = ()
+
+
+def place_of(text: str) -> Place:
+    """From a device, an address, or a target's name.  Raises `NotConnectedHere`, `ConfigurationError`."""
     if text.startswith("/"):
         text = f"serial://{text}"
     try:
         address = parse_address(text)
     except AddressError:
-        try:
-            target = load_configuration().target(text)
-        except UnknownTarget:
-            raise NotConnectedHere(text) from None
-        if target.address.scheme not in _SCHEMES:
-            raise NotConnectedHere(text) from None
-        return text, target.address
+        return _target(text)
     if address.scheme not in _SCHEMES:
         raise NotConnectedHere(text)
-    name = (address.path or address.host or "board").rstrip("/").rpartition("/")[2]
-    return name, address
+    return Place((address.path or address.host or "board").rstrip("/").rpartition("/")[2], address)
+
+
+def _target(name: str) -> Place:
+    try:
+        target = load_configuration().target(name)
+    except UnknownTarget:
+        raise NotConnectedHere(name) from None
+    if target.address.scheme not in _SCHEMES:
+        raise NotConnectedHere(name)
+    options = SerialOptions(target.baud, target.dtr, target.rts)
+    return Place(name, target.address, options, target.password_command)
+
+
+async def password_for(context: Context, place: Place) -> str:
+    """Of a WebREPL: from the target's command, or asked for."""
+    if place.password_command:
+        return await asyncio.to_thread(password_from, place.password_command)
+    if place.address.scheme != "webrepl":
+        return ""
+    try:
+        return await context.ask(f"Password of the WebREPL at {place.address.host}: ", True)
+    except NoAnswer:
+        return ""
 
 
 async def connect(context: Context, arguments: Arguments) -> None:
@@ -48,19 +77,25 @@ async def connect(context: Context, arguments: Arguments) -> None:
     if not given and not len(boards):
         raise MagicUsage("no board is known yet, so an address is needed", "connect", "ADDRESS")
     if given:
-        name, address = address_of(given)
-        name = arguments.option("--as", name)
-        former = next((held for held in boards if held.name == name), None)
-        baud = _number(arguments, "--baud", 115200)
-        if former is None or former.address != address or former.options.baud != baud:
-            if former is not None:
-                await boards.remove(name)
-            boards.add(name, address, SerialOptions(baud=baud), patience, arguments.flag("--resume"))
-        boards.choose(name)
+        await _hold(context, arguments, place_of(given))
     held = context.held
     held.patience = patience
     await held.ready(context.notice)
     context.say(f"Connected to {held.describe()}")
+
+
+async def _hold(context: Context, arguments: Arguments, place: Place) -> None:
+    """Make it the present board; one that is held already, in the same way, stays as it is."""
+    name = arguments.option("--as", place.name)
+    options = replace(place.options, baud=_number(arguments, "--baud", place.options.baud))
+    former = next((held for held in context.boards if held.name == name), None)
+    if former is None or (former.address, former.options) != (place.address, options):
+        password = await password_for(context, place)
+        if former is not None:
+            await context.boards.remove(name)
+        patience = _seconds(arguments, "--wait", PATIENCE)
+        context.boards.add(name, place.address, options, password, patience, arguments.flag("--resume"))
+    context.boards.choose(name)
 
 
 def _number(arguments: Arguments, name: str, default: int) -> int:

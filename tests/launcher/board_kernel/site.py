@@ -36,7 +36,7 @@ class KernelSite:
         self._ended = threading.Event()
         self._directory = directory
 
-    def _make(self, address: Address, options: SerialOptions, on_state: OnState) -> FakeBoard:
+    def _make(self, address: Address, options: SerialOptions, password: str, on_state: OnState) -> FakeBoard:
         board = self.fakes[str(address)] = FakeBoard(on_state)
         self.prepare(board)
         return board
@@ -44,7 +44,7 @@ class KernelSite:
     async def _serve(self, patience: float) -> None:
         self.loop = asyncio.get_running_loop()
         boards = Boards(self._make)
-        boards.add("board", parse_address("serial:///dev/fake"), SerialOptions(), patience)
+        boards.add("board", parse_address("serial:///dev/fake"), SerialOptions(), patience=patience)
         self.kernel = Kernel(boards)
         ports = {channel: number for number, channel in enumerate(CHANNELS, 1)}
         connection = ConnectionInfo("ipc", str(self._directory / "k"), ports, b"secret")
