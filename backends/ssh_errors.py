@@ -57,11 +57,17 @@ class TimedOut(RouteError):
 
 
 class HostKeyUnknown(RouteError):
-    def __init__(self, host: str, key: str) -> None:
+    """``strict``: ssh_config lets nobody accept it here."""
+
+    def __init__(self, host: str, key: str, strict: bool = False) -> None:
+        compare = "Compare it with what the host's administrators publish, then "
+        accept = "accept it once: farkernel login with the target's name"
+        add = (
+            "add it to known_hosts yourself (ssh-keyscan shows it): ssh_config says StrictHostKeyChecking yes"
+        )
         super().__init__(
             f"the key of {host} is not known ({key})",
-            "Compare it with what the host's administrators publish, then accept it once: farkernel login with the "
-            "target's name",
+            compare + (add if strict else accept),
             needs_user=True,
         )
         self.key = key

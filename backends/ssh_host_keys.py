@@ -30,7 +30,7 @@ def refusal(settings: HostSettings, known: Known, key: HostKey) -> RouteError | 
         return HostKeyRevoked(str(settings), key)
     if verdict is Verdict.CHANGED:
         return HostKeyChanged(settings.host, settings.known_as, key, known.former(key))
-    return HostKeyUnknown(settings.host, str(key))
+    return HostKeyUnknown(settings.host, str(key), settings.strict == "yes")
 
 
 async def accept(settings: HostSettings, key: HostKey, asker: Asker) -> None:
@@ -39,7 +39,7 @@ async def accept(settings: HostSettings, key: HostKey, asker: Asker) -> None:
     Raises `HostKeyUnknown`, `HostKeyDeclined`, `HostKeyNotKept`.
     """
     if settings.strict == "yes" or not settings.known_hosts:
-        raise HostKeyUnknown(settings.host, str(key))
+        raise HostKeyUnknown(settings.host, str(key), settings.strict == "yes")
     if settings.strict == "ask":
         await ask(settings.host, str(key), asker)
     try:

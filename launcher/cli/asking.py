@@ -110,7 +110,9 @@ def _prompt(text: str, hidden: bool) -> str | None:
 
 
 class Progress:
-    """One line on the terminal's stderr that comes after a second and goes in the end."""
+    """One line on the terminal's stderr that comes after a second and goes in the end; one at a time, the outermost."""
+
+    _is_shown = False
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
@@ -120,7 +122,8 @@ class Progress:
         self._shown = False
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not Progress._is_shown:
+            Progress._is_shown = True
             self._thread = threading.Thread(target=self._show, daemon=True)
             self._thread.start()
         return self
@@ -129,6 +132,7 @@ class Progress:
         self._over.set()
         if self._thread is not None:
             self._thread.join()
+            Progress._is_shown = False
 
     @contextmanager
     def hidden(self) -> Iterator[None]:

@@ -46,6 +46,16 @@ class NoAnswer(FarkernelError):
         )
 
 
+class LoginNeeded(FarkernelError):
+    """The link is not tried again before somebody has done something."""
+
+    kind = "login-needed"
+
+    def __init__(self, why: str) -> None:
+        what, _, advice = why.partition(". ")
+        super().__init__(what, advice)
+
+
 class StepFailed(FarkernelError):
     """A step of `doctor` found what is wrong."""
 
@@ -95,7 +105,8 @@ def handlers(
 class Visitor:
     """A tenant of an allocation that is no kernel: holds it while something is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: HeldAllocation) -> None:
+        self.held = held
         self.id = self.far = f"visit-{secrets.token_hex(4)}"
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -106,7 +117,9 @@ class Visitor:
         """None concerns it."""
 
     def link_changed(self) -> None:
-        """Requests wait for the link by themselves."""
+        """Requests wait for the link by themselves; but not for a person who is not there."""
+        if self.held.needs_user:
+            self.allocation_lost(LoginNeeded(self.held.why))
 
     def notice(self, sentence: str) -> None:
         """It is no kernel."""
@@ -122,8 +135,8 @@ class Visitor:
 @contextlib.asynccontextmanager
 async def visit(owner: Owner, target: Target) -> AsyncIterator[Callable[..., Awaitable[dict[str, Any]]]]:
     """Gives what asks the agent; it raises what the agent says, or why there will be no agent."""
-    visitor = Visitor()
     held = owner.allocation_for(target, None)
+    visitor = Visitor(held)
     held.enter(visitor, visitor.waiting)
 
     async def ask(do: str, patience: float = _DEADLINE, **arguments: Any) -> dict[str, Any]:
@@ -145,7 +158,8 @@ async def visit(owner: Owner, target: Target) -> AsyncIterator[Callable[..., Awa
         yield ask
     finally:
         held.leave(visitor, visitor.waiting)
-        visitor.lost.cancel()
+        if not visitor.lost.cancel() and not visitor.lost.cancelled():
+            visitor.lost.exception()  # seen, also when nothing was asked any more
 
 
 async def look_around(owner: Owner, target: Target) -> dict[str, Any]:

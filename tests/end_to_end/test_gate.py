@@ -11,6 +11,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 
 from farkernel.launcher.client import KeeperClient
+from farkernel.launcher.errors import RemoteError
 from farkernel.launcher.local_end import link_notice
 
 from ..sites.engine import DEADLINE, Engine, collect, run_cell, wait_until
@@ -164,3 +165,10 @@ def test_an_interrupt_while_the_link_is_down_does_not_wait_and_arrives(
     site.client.request("interrupt", kernel=notebook.kernel, timeout=2)
     gate.shut = ""
     assert "KeyboardInterrupt" in collect(notebook.client, runs).error
+
+
+def test_a_command_without_a_terminal_does_not_wait_for_a_person(site: Engine, gate: Gate) -> None:
+    gate.asks = True
+    with pytest.raises(RemoteError, match="nobody is here to answer") as caught:
+        site.client.request("scan", target="far", timeout=20)
+    assert "farkernel login" in caught.value.advice
