@@ -71,7 +71,7 @@ def test_a_driver_that_hangs(engine: Engine, tmp_path: Path, monkeypatch: pytest
     began = time.monotonic()
     machine = resources("here")["here"]["machine"]
     assert time.monotonic() - began < 30
-    assert machine["problems"] == [{"part": "nvidia", "what": "no answer within 5 s (nvmlInit)"}]
+    assert {"part": "nvidia", "what": "no answer within 5 s (nvmlInit)"} in machine["problems"]
     assert machine["cpu"]["threads"]
 
 
