@@ -29,6 +29,7 @@ from .ssh_connections import Done, SshConnection
 from .ssh_host_keys import accept, known_of, refusal
 from .ssh_keys import key_pairs
 from .ssh_known_hosts import HostKey, Known
+from .ssh_undo import whole_or_undone
 
 LOGIN_DEADLINE = (
     30.0  # after the TCP connection: key exchange and authentication, without the time that people take
@@ -142,16 +143,10 @@ class AsyncsshConnection:
     async def open(self, command: str, receiver: Receiver, done: Done) -> SessionStream:
         stream = SessionStream(receiver, done, self._closing)
         try:
-            await self.connection.create_session(
-                lambda: stream,
-                command,
-                encoding=None,
-                window=_WINDOW,
-                max_pktsize=_PACKET,
-                request_pty=False,
-                env=dict(self._settings.set_env),
-                send_env=list(self._settings.send_env),
-            )
+            await whole_or_undone(self._session(stream, command), lambda _: stream.close())
+        except asyncio.CancelledError:
+            stream.forsake()
+            raise
         except asyncssh.ChannelOpenError as error:
             if self.connection.is_closed():
                 raise self._cut(error) from error
@@ -159,6 +154,18 @@ class AsyncsshConnection:
         except (asyncssh.Error, OSError) as error:
             raise self._cut(error) from error
         return stream
+
+    async def _session(self, stream: SessionStream, command: str) -> None:
+        await self.connection.create_session(
+            lambda: stream,
+            command,
+            encoding=None,
+            window=_WINDOW,
+            max_pktsize=_PACKET,
+            request_pty=False,
+            env=dict(self._settings.set_env),
+            send_env=list(self._settings.send_env),
+        )
 
     def _cut(self, error: Exception) -> RouteError:
         return ssh_errors.Cut(self._settings.host, str(self._login.lost or error))

@@ -59,6 +59,11 @@ class SessionStream(asyncssh.SSHClientSession[bytes]):
         if dead:
             self._gone()
 
+    def forsake(self) -> None:
+        """Nobody waits for it any more; it is closed as soon as it has been opened, and counts until then."""
+        self._done = _nobody
+        self._closing.add(self)
+
     # the channel's session
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
@@ -95,3 +100,7 @@ class SessionStream(asyncssh.SSHClientSession[bytes]):
             self.gone.set()
             self._closing.discard(self)
             self._done(self._dead)
+
+
+def _nobody(dead: bool) -> None:
+    """Whoever opened it has been told in another way."""

@@ -211,6 +211,8 @@ class MuxSessions:
         except BaseException as error:
             control.close()
             _close(ours)
+            if isinstance(error, asyncio.CancelledError):
+                self._settling.note()
             if isinstance(error, OSError | MuxError):
                 raise Cut(self._host, f"its ssh master has gone ({error})") from error
             raise

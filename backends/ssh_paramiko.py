@@ -24,6 +24,7 @@ from .ssh_known_hosts import HostKey, Known
 from .ssh_paramiko_login import Login, Refused
 from .ssh_paramiko_stream import ThreadedStream
 from .ssh_settling import Settling
+from .ssh_undo import whole_or_undone
 
 LOGIN_DEADLINE = 30.0
 _ALIVE_INTERVAL = 15
@@ -54,7 +55,10 @@ class ParamikoConnection:
 
     async def open(self, command: str, receiver: Receiver, done: Done) -> ThreadedStream:
         try:
-            channel = await asyncio.to_thread(self._session, command)
+            channel = await whole_or_undone(asyncio.to_thread(self._session, command), hang_up)
+        except asyncio.CancelledError:
+            self._settling.note()
+            raise
         except paramiko.ChannelException as error:
             raise ssh_errors.NoMoreSessions(self._settings.host, error.text) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
