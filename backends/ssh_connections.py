@@ -27,6 +27,7 @@ LINGER = 30.0
 LOGINS = 10
 # MaxStartups counts a login until it is through: a burst over many connections is what sshd drops.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+_LATE, _LATE_PAUSE = 5, 0.1
 _SESSION_DEADLINE = 15.0
 _MOST_CONNECTIONS = 8  # to one host, when it opens few sessions on each
 
@@ -178,7 +179,7 @@ class Connections:
         self, client: SshClient, settings: HostSettings, who: Who, command: str, receiver: Receiver
     ) -> Stream:
         """Run a command over whatever connection there is, or over a new one; raises `RouteError`."""
-        silent = False
+        silent, late = False, 0
         while True:
             held = await self._connected(client, settings, who)
             held.take()
@@ -189,6 +190,11 @@ class Connections:
             except NoMoreSessions:
                 self._give_up(held)
                 if await held.connection.settle():
+                    continue
+                if held.sessions == 0 and late < _LATE:
+                    # sshd counts a session until it has reaped its process, a moment after it has told us the end.
+                    late += 1
+                    await asyncio.sleep(_LATE_PAUSE)
                     continue
                 if held.sessions == 0 or len(self._host(client, settings).held) >= _MOST_CONNECTIONS:
                     raise
