@@ -61,8 +61,8 @@ class Bridge:
         self.connections: set[Connection] = set()
         self._target = target
         self._tell = tell
-        self._visitor = Visitor(held)
         self._held = owner.allocation_for(target, None)
+        self._visitor = Visitor(self._held)
         self._server: asyncio.Server | None = None
         self._inside = False
 
