@@ -49,7 +49,7 @@ CASES = (
     Case("forward", ("forward", LAUNCHED, FREE_PORT), stays=True),
     Case("release", ("release", "local:")),
     Case("resources", ("resources", "here"), reads_targets=True, tells=True),
-    Case("sync", ("sync", "here", NOTEBOOK), reads_targets=True, fails=True),
+    Case("sync", ("sync", "here", NOTEBOOK), reads_targets=True),
     Case("ps --all", ("ps", "--all"), reads_targets=True),
     Case("image", ("image", "check", NOTEBOOK), needs_keeper=False, fails=True),
     Case("board flash", ("board", "flash", "/dev/null", NOTEBOOK), needs_keeper=False, fails=True),

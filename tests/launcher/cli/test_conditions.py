@@ -104,6 +104,7 @@ def older_keeper() -> Iterator[FakeKeeper]:
             "release",
             "probe",
             "elsewhere",
+            "bridge",
         ):
             fake.handlers[do] = refuse
         fake.handlers["list"] = lambda _: {"kernels": [row], "allocations": [held]}
