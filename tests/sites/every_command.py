@@ -182,5 +182,8 @@ def snapshot(*directories: Path) -> dict[str, bytes]:
         str(path): path.read_bytes()
         for directory in directories
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and not path.name.startswith(".") and "connection" not in path.name
+        if path.is_file()
+        and ".cache" not in path.parts
+        and not path.name.startswith(".")
+        and "connection" not in path.name
     }
