@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from ..address import Address
 from ..board.contract import BoardInfo, BoardState, OnState, SerialOptions
-from ..board.errors import BoardException, BoardGone, BoardUnreachable, NotABoard
+from ..board.errors import BoardError, BoardException, BoardGone, BoardUnreachable, NotABoard
 from ..board.files import BoardFiles
 from ..board.session import Board
 from ..board.webrepl import WrongPassword
@@ -206,7 +206,7 @@ class HeldBoard:
     async def release(self, reset: bool) -> None:
         """Give the port free; with ``reset`` the board forgets what the notebook did."""
         if reset and self.board.state in (BoardState.READY, BoardState.RUNNING):
-            with contextlib.suppress(TimeoutError, BoardGone, BoardException):
+            with contextlib.suppress(TimeoutError, BoardError):  # it is given free all the same
                 async with asyncio.timeout(_RESET_DEADLINE):
                     await self.board.interrupt()
                     await self.board.soft_reset(_ignore)

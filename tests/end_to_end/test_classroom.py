@@ -5,20 +5,25 @@ With ``SCREENSHOTS=DIRECTORY`` in the environment, pictures of the pages are lef
 
 from __future__ import annotations
 
+import asyncio
 import os
+import queue
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 
 import nbformat
 import pytest
 
-from ..sites.boards import microbit
+from ..sites import webrepl
+from ..sites.boards import VirtualBoard, microbit
 from ..sites.browser import Browser
-from ..sites.engine import Engine, wait_until
+from ..sites.engine import DEADLINE, Engine, wait_until
 from ..sites.notebook_server import NotebookServer
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
@@ -37,20 +42,60 @@ IN_THE_MIDDLE = f"""new Promise(done => {{
 }})"""
 
 
+def install(address: str, *settings: str) -> str:
+    """The menu entry, as a person makes it."""
+    for arguments in (["add", "board", address, *settings], ["install", "board"]):
+        subprocess.run(
+            [sys.executable, "-m", "farkernel", *arguments], check=True, timeout=60, stdout=subprocess.PIPE
+        )
+    return "board"
+
+
 @pytest.fixture
-def entry(engine: Engine, home: Path) -> Iterator[str]:
+def board(home: Path) -> Iterator[VirtualBoard]:
     with microbit(home) as board:
-        for arguments in (["add", "board", f"serial://{board.device}"], ["install", "board"]):
-            subprocess.run(
-                [sys.executable, "-m", "farkernel", *arguments],
-                check=True,
-                timeout=60,
-                stdout=subprocess.PIPE,
-            )
-        yield "board"
+        yield board
+
+
+@pytest.fixture
+def entry(engine: Engine, board: VirtualBoard) -> str:
+    return install(f"serial://{board.device}")
+
+
+@contextmanager
+def over_webrepl(board: VirtualBoard, password: str) -> Iterator[int]:
+    """The port of the board's WebREPL, served in a thread."""
+    started: queue.Queue[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        async with webrepl.served(board, password) as site:
+            started.put((site.port, asyncio.get_running_loop(), over))
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    port, loop, over = started.get(timeout=DEADLINE)
+    try:
+        yield port
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
 
 
 def test_papermill_runs_the_lesson(entry: str, home: Path) -> None:
+    check_the_lesson(entry, home)
+
+
+def test_the_same_lesson_over_webrepl(engine: Engine, board: VirtualBoard, home: Path) -> None:
+    with over_webrepl(board, "secret") as port:
+        command = 'password_command=["echo", "secret"]'
+        entry = install(f"webrepl://127.0.0.1:{port}", "--set", command)
+        check_the_lesson(entry, home)
+
+
+def check_the_lesson(entry: str, home: Path) -> None:
+    """Run it by papermill."""
     out = home / "out.ipynb"
     done = subprocess.run(
         [sys.executable, "-m", "papermill", "--no-progress-bar", "-k", entry, str(LESSON), str(out)],

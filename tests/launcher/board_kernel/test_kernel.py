@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 
+from farkernel.launcher.board.errors import BoardBusy
+from farkernel.launcher.board_kernel import context
+
 from ...sites.engine import DEADLINE, collect, run_cell
 from .fake_board import FakeBoard
 from .site import KernelSite, kernel_site
@@ -124,3 +127,68 @@ def test_an_interrupt_ends_an_unanswered_question(site: Site) -> None:
     client.get_stdin_msg(timeout=DEADLINE)
     interrupt(client)
     assert collect(client, msg_id).reply["content"]["ename"] == "KeyboardInterrupt"
+
+
+def test_silent_cells_and_user_expressions(site: Site) -> None:
+    client = site[1]
+    silent = collect(client, client.execute("x = 5\nx", silent=True))
+    assert [each["msg_type"] for each in silent.outputs] == []
+    msg_id = client.execute("y = 'a'", user_expressions={"good": "x + 1", "bad": "nothing"})
+    reply = collect(client, msg_id).reply["content"]
+    assert reply["execution_count"] == 1
+    assert reply["user_expressions"]["good"]["data"] == {"text/plain": "6"}
+    assert reply["user_expressions"]["bad"]["ename"] == "NameError"
+
+
+def test_completion_and_help_ask_the_live_board(site: Site) -> None:
+    client = site[1]
+    run_cell(client, "def blink(times=3):\n    '''Blinks.'''\n    return times\nblue = 'x'")
+    names = client.complete("bl", reply=True, timeout=DEADLINE)["content"]
+    assert (names["matches"], names["cursor_start"], names["cursor_end"]) == (["blink", "blue"], 0, 2)
+    assert "upper" in client.complete("blue.up", reply=True, timeout=DEADLINE)["content"]["matches"]
+    assert client.complete("import mach", reply=True, timeout=DEADLINE)["content"]["matches"] == ["machine"]
+    assert "%connect" in client.complete("%con", reply=True, timeout=DEADLINE)["content"]["matches"]
+    page = client.inspect("blink", 3, reply=True, timeout=DEADLINE)["content"]
+    assert page["found"]
+    assert page["data"]["text/plain"].startswith("blink(times=3)\nType:   <class 'function'>")
+    assert "Blinks." in page["data"]["text/plain"]
+    detail = client.inspect("blink(", 6, detail_level=1, reply=True, timeout=DEADLINE)["content"]
+    assert "    return times" in detail["data"]["text/plain"]
+    assert not client.inspect("nothing_at_all", 3, reply=True, timeout=DEADLINE)["content"]["found"]
+
+
+def test_a_board_that_somebody_else_has(home: Path) -> None:
+    def held(board: FakeBoard) -> None:
+        board.connect_error = BoardBusy("/dev/fake", "the notebook a.ipynb (process 7)")
+
+    with kernel_site(home, prepare=held) as (site, client):
+        refused = run_cell(client, "1 + 1")
+        assert refused.reply["content"]["ename"] == "BoardBusy"
+        assert "is in use by the notebook a.ipynb (process 7)" in refused.error
+        site.board.connect_error = None
+        assert run_cell(client, "1 + 1").reply["content"]["status"] == "ok"
+
+
+def test_a_board_that_does_not_react(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "_INTERRUPT_PATIENCE", 0.2)
+    kernel, client = site
+    kernel.board.deaf = True
+    msg_id = client.execute("print('begun')\nwhile True: pass")
+    while client.get_iopub_msg(timeout=DEADLINE)["msg_type"] != "stream":
+        pass
+    interrupt(client)
+    while "does not react" not in client.get_iopub_msg(timeout=DEADLINE)["content"].get("text", ""):
+        pass
+    interrupt(client)
+    assert collect(client, msg_id).reply["content"]["ename"] == "KeyboardInterrupt"
+    assert run_cell(client, "1").reply["content"]["status"] == "ok"
+
+
+def test_a_fault_of_ours_does_not_leave_the_cell_waiting(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(site[0].kernel.runner, "run", broken)
+    outcome = run_cell(site[1], "1")
+    assert outcome.reply["content"]["ename"] == "ZeroDivisionError"
+    assert "This is a fault in Farkernel" in outcome.error
