@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from .. import configuration
 from ..client import KeeperClient
 from ..errors import FarkernelError
 from ..text import clean
@@ -77,6 +78,8 @@ def configure_ps(parser: argparse.ArgumentParser) -> None:
 
 
 def run_ps(arguments: argparse.Namespace) -> int:
+    if arguments.all:
+        configuration.load()  # what is wrong with it is said before anybody is asked
     with Asking() as client:
         found = listing(client, True)
         if arguments.all:

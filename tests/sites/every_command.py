@@ -177,13 +177,13 @@ def leftovers(*directories: Path) -> list[str]:
 
 
 def snapshot(*directories: Path) -> dict[str, bytes]:
-    """The user's files, byte for byte."""
+    """The user's own files, byte for byte."""
     return {
         str(path): path.read_bytes()
         for directory in directories
         for path in sorted(directory.rglob("*"))
         if path.is_file()
-        and ".cache" not in path.parts
+        and not re.search(r"/\.cache/|/\.local/state/", str(path))  # those are ours
         and not path.name.startswith(".")
         and "connection" not in path.name
     }
