@@ -22,7 +22,7 @@ from ..contract import Allocation, Route, User
 from . import htcondor, lsf, oar, pbs, sge, slurm, torque
 from .allocation import BatchAllocation
 from .cluster import Cluster
-from .contract import Adapter, Request
+from .contract import Adapter, Job, JobState, Request
 from .job_script import IDLE, TRIED_FIRST
 from .journal import Journal, Phase, Record, journal_directory
 from .submission import Submission
@@ -171,6 +171,12 @@ class BatchBackend:
             return find_backend(front.address.scheme).allocate(front, None, user)
         key = self.key(target, kernel)
         return engine(user).allocation(target, key, key.rpartition("#")[2])
+
+    async def scheduler(self, target: Target, user: User) -> str:
+        cluster = engine(user).cluster(target)
+        await cluster.look(Job("", "fk-doctor", JobState.UNKNOWN))
+        way = f"; jobs were last entered by: {cluster.way}" if cluster.way else ""
+        return f"{cluster.adapter.title} answers{way}"
 
     def take_up(self, user: User, wanted: Collection[str]) -> None:
         engine(user).take_up(wanted)
