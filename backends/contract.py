@@ -186,14 +186,6 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class Scheduled(Protocol):
-    """What a backend may offer besides, if a scheduler stands between us and the target."""
-
-    async def scheduler(self, target: Target, user: User) -> str:
-        """Ask it something that changes nothing; what answered, in a few words.  Raises a `FarkernelError`."""
-
-
-@runtime_checkable
 class Indebted(Protocol):
     """What a backend may offer besides, if giving back takes its time and must not be forgotten."""
 

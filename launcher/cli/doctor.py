@@ -300,7 +300,6 @@ STEPS = (
     Step("keeper", _keeper),
     Step("route", _far("route")),
     Step("shell", _far("shell")),
-    Step("scheduler", _far("scheduler")),
     Step("Python", _far("python")),
     Step("disk", _far("disk")),
     Step("run directory", _far("run-directory")),

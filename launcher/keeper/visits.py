@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ...backends import contract, find_backend, steps_to
 from ...backends.archive import errand_text
 from ...backends.boot import PYTHONS, places_text
-from ...backends.contract import Scheduled, Stream, User
+from ...backends.contract import Stream, User
 from ..configuration import Target
 from ..errors import FarkernelError
 from ..text import one_line
@@ -247,13 +247,6 @@ async def _route(owner: Owner, target: Target, user: User) -> dict[str, Any]:
     return {"what": f"{target.address} opens"}
 
 
-async def _scheduler(owner: Owner, target: Target, user: User) -> dict[str, Any]:
-    backend = find_backend(target.address.scheme)
-    if not isinstance(backend, Scheduled):
-        return {"what": "none is needed"}
-    return {"what": await backend.scheduler(target, user)}
-
-
 async def _shell(owner: Owner, target: Target, user: User) -> dict[str, Any]:
     after, before, _ = await run(target, user, 'uname -nsr; echo "${SHELL:-/bin/sh}"')
     system, _, shell = after.strip().partition("\n")
@@ -392,7 +385,6 @@ async def _backend_step(step: contract.Step, owner: Owner, target: Target, user:
 STEPS: dict[str, Step] = {
     "route": _route,
     "shell": _shell,
-    "scheduler": _scheduler,
     "python": _python,
     "disk": _disk,
     "run-directory": _run_directory,
