@@ -60,6 +60,7 @@ class BatchAllocation:
             "since": record.created,
             "where": job.node if job else "",
             "ends": job.ends if job else None,
+            "way": self._cluster.way,
         }
 
     async def explain(self) -> dict[str, Any] | None:

@@ -12,17 +12,17 @@ import logging
 import re
 import secrets
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ...launcher.address import parse_address
 from ...launcher.configuration import Target
-from .. import find_backend
-from ..contract import Allocation, Route, User
+from .. import find_backend, steps_to
+from ..contract import Allocation, Route, Step, User
 from . import htcondor, lsf, oar, pbs, sge, slurm, torque
 from .allocation import BatchAllocation
 from .cluster import Cluster
-from .contract import Adapter, Request
+from .contract import Adapter, Job, JobState, Request
 from .job_script import IDLE, TRIED_FIRST
 from .journal import Journal, Phase, Record, journal_directory
 from .submission import Submission
@@ -171,6 +171,18 @@ class BatchBackend:
             return find_backend(front.address.scheme).allocate(front, None, user)
         key = self.key(target, kernel)
         return engine(user).allocation(target, key, key.rpartition("#")[2])
+
+    def steps(self, target: Target, user: User) -> Sequence[Step]:
+        """Those to the door, and the scheduler there."""
+        front = login(target)
+
+        async def check() -> str:
+            cluster = engine(user).cluster(target)
+            await cluster.look(Job("", "fk-doctor", JobState.UNKNOWN))
+            way = f"; jobs were last entered by: {cluster.way}" if cluster.way else ""
+            return f"{cluster.adapter.title} answers{way}"
+
+        return [*steps_to(front, user), Step("scheduler", check)]
 
     def take_up(self, user: User, wanted: Collection[str]) -> None:
         engine(user).take_up(wanted)

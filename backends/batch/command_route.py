@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ...launcher.text import one_line
 from ..contract import Receiver, Route, RouteError, Stream
+from .contract import WayIn
 
 _DEADLINE = 60.0
 _MOST_NOISE = 64 * 1024
@@ -21,10 +22,11 @@ class CommandRoute:
     command is inside is skipped up to a mark; only then the stream is given out, so that nothing is read ahead.
     """
 
-    def __init__(self, door: Route, preparation: str, command: Sequence[str], place: str) -> None:
+    def __init__(self, door: Route, preparation: str, way: WayIn, place: str) -> None:
         self._door = door
         self._preparation = preparation
-        self._command = tuple(command)
+        self._command = way.command
+        self._joins_words = way.joins_words
         self._place = place
 
     def __repr__(self) -> str:
@@ -42,6 +44,7 @@ class CommandRoute:
             stream.close()
             raise self._failed(f"nothing came back within {_DEADLINE:g} s") from None
         except _Closed as closed:
+            stream.close()
             raise self._failed(str(closed)) from None
         except BaseException:
             stream.close()
@@ -50,8 +53,12 @@ class CommandRoute:
 
     def script(self, mark: str, command: Sequence[str]) -> str:
         """The last thing that the outer shell does is to become the scheduler's command."""
-        inner = f"printf '%s\\n' {mark}; exec {shlex.join(command)}"
-        outer = shlex.join([*self._command, "/bin/sh", "-c", inner])
+        inner = f"echo {mark}; exec {shlex.join(command)}"
+        words = ["/bin/sh", "-c", inner]
+        if self._joins_words:
+            # For a login shell that nobody knows: no backslash, and single quotes around what has none (DESIGN §4).
+            words = [f"exec /bin/sh -c {shlex.quote(inner)}"]
+        outer = shlex.join([*self._command, *words])
         return f"{self._preparation}\nexec {outer}\n"
 
     def _failed(self, why: str) -> RouteError:

@@ -163,6 +163,14 @@ class JobEnded(AllocationError):
         self.end = end
 
 
+class WayIn(NamedTuple):
+    """A command that runs what follows it inside the job, with clean stdin and stdout."""
+
+    command: tuple[str, ...]
+    joins_words: bool = False
+    """As ssh does: a shell at the other end reads all words as one line."""
+
+
 class Adapter(Protocol):
     """One scheduler."""
 
@@ -208,5 +216,5 @@ class Adapter(Protocol):
     def waiting(self, job: Job) -> str:
         """Why it waits, in words."""
 
-    def way_in(self, job: Job) -> tuple[str, ...] | None:
-        """The command that runs what follows it inside the job, with clean stdin and stdout; None: there is none."""
+    def way_in(self, job: Job) -> WayIn | None:
+        """None: the scheduler has no command for it."""

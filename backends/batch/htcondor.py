@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...launcher.text import one_line
-from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted
+from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted, WayIn
 from .ends import cancelled_end, failed_end
 from .job_script import RENDEZVOUS
 
@@ -126,7 +126,7 @@ class HtCondor:
     def waiting(self, job: Job) -> str:
         return job.reason or "no machine has been found for it yet"
 
-    def way_in(self, job: Job) -> tuple[str, ...] | None:
+    def way_in(self, job: Job) -> WayIn | None:
         return None
 
 

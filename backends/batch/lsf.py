@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ...launcher.text import one_line
-from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted
+from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted, WayIn
 from .ends import failed_end
 
 MIB = 1 << 20
@@ -124,7 +124,7 @@ class Lsf:
     def waiting(self, job: Job) -> str:
         return one_line(job.reason) or "the scheduler has not looked at it yet"
 
-    def way_in(self, job: Job) -> tuple[str, ...] | None:
+    def way_in(self, job: Job) -> WayIn | None:
         return None  # blaunch works from inside the job only
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...launcher.text import one_line
-from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted
+from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted, WayIn
 from .ends import cancelled_end, failed_end, time_limit_end
 from .pbs import clock
 from .private_file import with_script
@@ -114,9 +114,10 @@ class Oar:
     def waiting(self, job: Job) -> str:
         return job.reason or "the scheduler has not looked at it yet"
 
-    def way_in(self, job: Job) -> tuple[str, ...] | None:
+    def way_in(self, job: Job) -> WayIn | None:
         # oarsh(1): a job from outside by OAR_JOB_ID.
-        return ("env", f"OAR_JOB_ID={job.id}", "oarsh", "-T", "-q", job.node) if job.node else None
+        command = ("env", f"OAR_JOB_ID={job.id}", "oarsh", "-T", "-q", job.node)
+        return WayIn(command, joins_words=True) if job.node else None
 
 
 def _job(number: str, facts: dict[str, Any]) -> Job:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ...launcher.text import one_line
-from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted
+from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted, WayIn
 from .ends import cancelled_end, failed_end, out_of_memory_end, time_limit_end
 from .pbs_text import blocks, first_host, only_gone, seconds, why_waiting
 
@@ -178,7 +178,7 @@ class Pbs:
     def waiting(self, job: Job) -> str:
         return job.reason or "the scheduler has not looked at it yet"
 
-    def way_in(self, job: Job) -> tuple[str, ...] | None:
+    def way_in(self, job: Job) -> WayIn | None:
         return None  # pbs_tmrsh and pbs_attach work from inside the job only
 
 

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted
+from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted, WayIn
 from .ends import cancelled_end, failed_end
 
 MIB = 1 << 20
@@ -129,7 +129,7 @@ class GridEngine:
             return f"it is in an error state, and will not start; see: qstat -j {job.id}"
         return "it is held; let it go with: qrls" if job.state is JobState.HELD else "it waits for free slots"
 
-    def way_in(self, job: Job) -> tuple[str, ...] | None:
+    def way_in(self, job: Job) -> WayIn | None:
         return None  # qrsh -inherit works from inside a parallel job only
 
 

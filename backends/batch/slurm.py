@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ...launcher.text import one_line
-from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted
+from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted, WayIn
 from .ends import cancelled_end, failed_end, out_of_memory_end, time_limit_end
 from .slurm_words import HOLDING, STATES, explain
 
@@ -123,10 +123,10 @@ class Slurm:
     def waiting(self, job: Job) -> str:
         return explain(one_line(job.reason))
 
-    def way_in(self, job: Job) -> tuple[str, ...]:
+    def way_in(self, job: Job) -> WayIn:
         # --unbuffered: without it slurmstepd passes on whole lines only (and on some releases uses a terminal for
         # stdout, with output processing off, so that all bytes come through).  --overlap: the job's own resources.
-        return (
+        command = (
             "srun",
             f"--jobid={job.id}",
             "--overlap",
@@ -138,6 +138,7 @@ class Slurm:
             "--mpi=none",
             "--quiet",
         )
+        return WayIn(command)
 
 
 def _job(line: str) -> Job | None:

@@ -19,7 +19,7 @@ from ...launcher.text import one_line
 from ..contract import Receiver, Route, RouteError, Stream
 from .cluster import Cluster
 from .command_route import CommandRoute
-from .contract import Command, Job
+from .contract import Command, Job, WayIn
 from .job_script import RENDEZVOUS
 
 log = logging.getLogger(__name__)
@@ -81,10 +81,8 @@ class NoWay(RouteError):
 
 
 async def _step(cluster: Cluster, job: Job) -> Route | None:
-    command = cluster.adapter.way_in(job)
-    if command is None:
-        return None
-    return CommandRoute(cluster.door, cluster.preparation, command, f"job {job.id}")
+    way = cluster.adapter.way_in(job)
+    return None if way is None else CommandRoute(cluster.door, cluster.preparation, way, f"job {job.id}")
 
 
 async def _here(cluster: Cluster, job: Job) -> Route | None:
@@ -98,7 +96,7 @@ async def _ssh(cluster: Cluster, job: Job) -> Route | None:
     node = node or job.node
     if not node or _short(node) == _short(machine):
         return None
-    return CommandRoute(cluster.door, "", (*_SSH, "--", node), f"{node} by ssh")
+    return CommandRoute(cluster.door, "", WayIn((*_SSH, "--", node), joins_words=True), f"{node} by ssh")
 
 
 WAYS: dict[str, Callable[[Cluster, Job], Awaitable[Route | None]]] = {

@@ -196,12 +196,20 @@ def _kernel(patient: Patient) -> str:
     try:
         wait_until_live(client, name)
         says = first_reply(answer["connection"])
-        return f"first reply after {time.monotonic() - began:.1f} s: {says}"
+        return f"first reply after {time.monotonic() - began:.1f} s: {says}{_way(client, name)}"
     finally:
         client.unwatch(name)
         with suppress(FarkernelError):
             client.request("stop", STEP_DEADLINE, kernel=name, now=True, restart=False)
             client.request("cleanup", STEP_DEADLINE, kernel=name, restart=False)
+
+
+def _way(client: Asking, kernel: str) -> str:
+    """How its job was entered, if it is in one."""
+    for row in client.request("list").get("allocations") or []:
+        if kernel in (row.get("kernels") or []) and row.get("job"):
+            return f"; in job {row['job']} on {row.get('where') or 'a node'}, entered by: {row.get('way') or 'unknown'}"
+    return ""
 
 
 def wait_until_live(client: Asking, kernel: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -360,6 +363,22 @@ def test_a_job_that_is_over_is_not_started_again_by_itself(
     notebook.ready()
     (other,) = slurm.jobs()
     assert other != job
+
+
+def test_doctor(slurm: SlurmSite, engine: Engine) -> None:
+    """It says that the scheduler answers, and by which way a job is entered; its own job is gone afterwards."""
+    target(engine)
+    done = subprocess.run(
+        [sys.executable, "-m", "farkernel", "doctor", "gpu", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    said = {step["step"]: step["what"] for step in json.loads(done.stdout)["steps"]}
+    assert said["scheduler"] == "Slurm answers"
+    assert "on gpu1, entered by: step" in said["kernel"]
+    wait_until(lambda: not slurm.jobs(), "its job to be gone")
 
 
 # -- through a login host --------------------------------------------------------------------------

@@ -6,7 +6,17 @@ import json
 
 import pytest
 
-from farkernel.backends.batch.contract import Adapter, EndKind, Job, JobState, Refused, Request, Said, Wanted
+from farkernel.backends.batch.contract import (
+    Adapter,
+    EndKind,
+    Job,
+    JobState,
+    Refused,
+    Request,
+    Said,
+    Wanted,
+    WayIn,
+)
 from farkernel.backends.batch.htcondor import ADAPTER as HTCONDOR
 from farkernel.backends.batch.lsf import ADAPTER as LSF
 from farkernel.backends.batch.oar import ADAPTER as OAR
@@ -108,7 +118,7 @@ def test_the_queue_of_oar() -> None:
     assert (jobs["2"].state, jobs["2"].starts) == (JobState.QUEUED, 2000)
     assert jobs["3"].end is not None
     assert jobs["3"].end.kind is EndKind.TIME_LIMIT
-    assert OAR.way_in(jobs["1"]) == ("env", "OAR_JOB_ID=1", "oarsh", "-T", "-q", "c1")
+    assert OAR.way_in(jobs["1"]) == WayIn(("env", "OAR_JOB_ID=1", "oarsh", "-T", "-q", "c1"), True)
     assert OAR.query([Wanted("fk-a", "1"), Wanted("fk-b", "")])[0].argv[-1] == "1"
 
 

@@ -95,9 +95,13 @@ class Case:
 def play(work: Coroutine[Any, Any, None]) -> None:
     async def all_of_it() -> None:
         async with asyncio.timeout(50):
-            await work
-            # Commands that were hung up on are still being collected.
-            await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
+            try:
+                await work
+            finally:
+                # Commands that were hung up on are still being collected.
+                await asyncio.gather(
+                    *(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True
+                )
 
     asyncio.run(all_of_it())
 
