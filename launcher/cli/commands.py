@@ -131,7 +131,12 @@ def help_text() -> str:
 def addresses() -> str:
     """How targets of each kind are written; those that this version cannot reach are named apart."""
     here = [scheme for scheme in SCHEMES if scheme in SCHEMES_THAT_WORK]
-    lines = [f"  {EXAMPLES_OF_ADDRESSES[SCHEMES[scheme]].format(scheme)}" for scheme in here]
+    lines = []
+    for shape in dict.fromkeys(SCHEMES[scheme] for scheme in here):
+        first, *others = [scheme for scheme in here if SCHEMES[scheme] is shape]
+        also = f"; likewise {', '.join(f'{other}:' for other in others)}" if others else ""
+        written = EXAMPLES_OF_ADDRESSES[shape].format(first).replace(" with the names of targets", "")
+        lines += [f"  {line}" for line in fold(written + also, 76)]
     missing = ", ".join(f"{scheme}:" for scheme in SCHEMES if scheme not in here)
     if missing:
         lines += fold(f"Known, but not to be reached by this version: {missing}", 78)
