@@ -289,7 +289,7 @@ class RawRepl:
             self._send_plain()
             return True
         self.raw_paste = True
-        if not self._interrupted:
+        if not self._interrupted and not self.windowed:
             self._window = self._free = int.from_bytes(window, "little")
         self._move(ReplState.PASTING)
         return True
@@ -299,7 +299,7 @@ class RawRepl:
         if byte == CTRL_A:
             self._free += self._window
         elif byte == CTRL_D:
-            if self._window and not self.windowed:  # it wants no more: a syntax error, no memory, Ctrl-C
+            if self._window:  # it wants no more: a syntax error, no memory, Ctrl-C
                 self._commands += CTRL_D
             self._code = memoryview(b"")
             self._move(ReplState.OUTPUT)

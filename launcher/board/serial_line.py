@@ -53,7 +53,7 @@ class SerialLine:
         self._nap: asyncio.TimerHandle | None = None
         self._last_read = 0.0
         self._streak = 0
-        self.pause = PIECE * 10 / self._options.baud + _MARGIN
+        self.pause = pause_of(self._options.baud)
 
     def __repr__(self) -> str:
         state = f"open, {self._buffered} bytes waiting" if self.is_open else "closed"
@@ -241,6 +241,11 @@ class SerialLine:
         receiver = self._receiver
         self.close()
         receiver.closed(f"it was unplugged ({why})" if why else "it was unplugged")
+
+
+def pause_of(baud: int) -> float:
+    """How long to wait after a piece of code: what it takes on the line, and a little."""
+    return PIECE * 10 / baud + _MARGIN
 
 
 def _let_nothing_be_no_end(descriptor: int) -> None:

@@ -212,7 +212,9 @@ def test_somebody_else_runs_the_window() -> None:
     repl.run(LARGE)
     assert repl.paste == LARGE
     assert pieces(repl) == []
-    assert repl.receive(b"R\x01\x80\x00\x01\x01\x01\x04hello\x04\x04>") == [Output(b"hello"), Finished(b"")]
+    assert repl.receive(b"R\x01\x80\x00\x01") == []
+    assert pieces(repl) == []  # also no end mark
+    assert repl.receive(b"\x01\x01\x04hello\x04\x04>") == [Output(b"hello"), Finished(b"")]
     assert pieces(repl) == []
 
 
