@@ -9,6 +9,7 @@ import fcntl
 import glob
 import os
 import re
+import stat
 import struct
 import termios
 from collections import deque
@@ -42,8 +43,10 @@ def locate(path: str) -> str:
     """The device itself, or the one with these USB numbers: ``/usb/VID:PID[/SERIAL]``."""
     found = _USB.match(path)
     if found is None:
-        if not path.startswith("/dev/"):
-            raise BadRequest("%r is not a serial device" % path[:100])
+        if not stat.S_ISCHR(_mode(path)):  # never open a plain file, a pipe or a socket
+            raise LineProblem(
+                "board-unreachable", "%s is no serial device" % path, "Look at the target's address"
+            )
         return path
     wanted = [int(found.group(1), 16), int(found.group(2), 16)]
     fitting = []
@@ -66,6 +69,13 @@ def locate(path: str) -> str:
     if not fitting:
         raise LineProblem("board-gone", "no board at %s there" % path, "Plug it in")
     return fitting[0]
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        raise _problem(path, error) from None
 
 
 def _text(place: str, name: str) -> str:

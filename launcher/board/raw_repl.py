@@ -162,8 +162,8 @@ class RawRepl:
         self._interrupted = False
         if len(code) <= SMALL or self.raw_paste is False:
             self._send_plain()
-        elif self.raw_paste and self.windowed:
-            self.paste, self._code = code, memoryview(b"")
+        elif self.windowed:  # it asks as well; the code is kept for a board that has no raw-paste
+            self.paste = code
             self._move(ReplState.ASKING)
         else:
             self._commands += ASK
@@ -289,7 +289,9 @@ class RawRepl:
             self._send_plain()
             return True
         self.raw_paste = True
-        if not self._interrupted and not self.windowed:
+        if self.windowed:
+            self._code = memoryview(b"")
+        elif not self._interrupted:
             self._window = self._free = int.from_bytes(window, "little")
         self._move(ReplState.PASTING)
         return True

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from farkernel.backends.archive import build_archive
-from farkernel.backends.contract import Buffer, Receiver, Route, Stream
+from farkernel.backends.contract import Buffer, NotAnswered, Question, Receiver, Route, Stream
 from farkernel.backends.local import LocalRoute
 from farkernel.launcher.board.contract import BoardState, SerialOptions
-from farkernel.launcher.board.errors import BoardError, BoardGone, Unsupported
+from farkernel.launcher.board.errors import BoardError, BoardGone
 from farkernel.launcher.board.far_serial import FarSerial
 from farkernel.launcher.board.files import BoardFiles
 from farkernel.launcher.board.serial_line import SerialLine
@@ -31,12 +32,14 @@ DELAY = 0.05  # each way
 class SlowRoute:
     """A route whose bytes take their time, in both directions."""
 
-    def __init__(self, route: Route, delay: float) -> None:
+    def __init__(self, route: LocalRoute, delay: float) -> None:
         self._route, self._delay = route, delay
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     async def open(self, command: Sequence[str], receiver: Receiver) -> Stream:
-        late = LateReceiver(receiver, self._delay)
-        return LateStream(await self._route.open(command, late), self._delay)
+        stream = await self._route.open(command, LateReceiver(receiver, self._delay))
+        self.processes.append(stream._process)
+        return LateStream(stream, self._delay)
 
 
 class LateReceiver:
@@ -70,10 +73,20 @@ class LateStream:
         self._stream.close()
 
 
+class NobodyThere:
+    """A user without a front end: a `contract.User`."""
+
+    def environment(self) -> Mapping[str, str]:
+        return {}
+
+    async def ask(self, question: Question) -> str:
+        raise NotAnswered(question)
+
+
 @asynccontextmanager
 async def agent(delay: float) -> AsyncIterator[FarAgent]:
     """A real agent, of this test's own run directory."""
-    route = SlowRoute(LocalRoute(lambda: {}), delay)
+    route = SlowRoute(LocalRoute(NobodyThere()), delay)
 
     async def reach() -> Route:
         return route
@@ -83,11 +96,15 @@ async def agent(delay: float) -> AsyncIterator[FarAgent]:
     task = asyncio.create_task(far.run())
     try:
         await fresh.wait()
-        yield far
-        await far.request("end", if_idle=False)
+        try:
+            yield far
+        finally:
+            await far.request("end", if_idle=False)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        for process in route.processes:
+            await asyncio.to_thread(process.wait, 20)
 
 
 def test_a_board_there(site: VirtualBoard) -> None:
@@ -188,13 +205,13 @@ def test_what_can_be_wrong_there(new: VirtualBoard) -> None:
                 await Board(FarSerial(far, "pi7", "/usb/ffff:ffff")).connect()
             with pytest.raises(BoardError, match="/dev/null is no serial device"):
                 await Board(FarSerial(far, "pi7", "/dev/null")).connect()
-            with pytest.raises(BoardError, match="is not a serial device"):
+            with pytest.raises(BoardError, match="/etc/passwd is no serial device"):
                 await Board(FarSerial(far, "pi7", "/etc/passwd")).connect()
             with pytest.raises(BoardError, match="12345 is no speed"):
                 await Board(FarSerial(far, "pi7", "/dev/null", SerialOptions(12345))).connect()
             board = Board(FarSerial(far, "pi7", str(new.device)))
             await board.connect()
-            with pytest.raises(Unsupported if False else BoardError, match="no control lines"):
+            with pytest.raises(BoardError, match="no control lines"):
                 await board.transport.signals(dtr=True, rts=None)
             with pytest.raises(BoardError, match="in use by") as caught:
                 await Board(FarSerial(far, "pi7", str(new.device))).connect()

@@ -218,6 +218,20 @@ def test_somebody_else_runs_the_window() -> None:
     assert pieces(repl) == []
 
 
+def test_somebody_else_asks_a_board_that_has_no_raw_paste() -> None:
+    repl = ready(windowed=True)
+    repl.run(LARGE)
+    assert repl.paste == LARGE
+    assert pieces(repl) == []
+    repl.receive(RAW_BANNER)
+    assert pieces(repl) == [LARGE[:256], LARGE[256:] + b"\x04"]
+    repl.receive(b"OK\x04\x04>")
+    repl.paste = None  # as who writes for us does
+    repl.run(LARGE)
+    assert repl.paste is None
+    assert pieces(repl) == [LARGE[:256], LARGE[256:] + b"\x04"]
+
+
 # -- interrupt -------------------------------------------------------------------------------------
 
 
