@@ -20,6 +20,7 @@ from .probes import Programs, probe
 from .problems import BadRequest, KernelEnded, NoRoom, NoSuchKernel, Problem, StillRuns
 from .reasons import clean
 from .scans import look_up, scan
+from .serial_lines import SerialLines
 from .sockets import CONTROL, IOPUB, NAMES, SHELL, STDIN
 from .spawn import LAUNCH
 
@@ -59,6 +60,7 @@ class Requests(object):
         self._programs = Programs(worker.directory)
         self._choosing = Choosing(worker.loop, self._programs, self._devices_settled)
         self._ports = Ports(worker.loop, self.tell, worker.pump)
+        self._lines = SerialLines(worker.loop, worker.pump)
         self._table: Dict[str, Callable[[Answer], Answer]] = {
             "start": self._start,
             "adopt": self._adopt,
@@ -77,6 +79,8 @@ class Requests(object):
             "connect": self._connect,
             "reset": self._reset,
             "run": self._run,
+            "serial": lambda request: self._lines.open(self._link, request),
+            "signals": self._lines.signals,
             "scan": self._scan,
             "bring": self._bring,
             "probe": self._probe,
@@ -93,7 +97,7 @@ class Requests(object):
             elif event.channel in self._kernels:
                 self.to_kernel(self._kernels[event.channel], event.channel, event.data)
             else:
-                self._link.consumed(event.channel, len(event.data))
+                self._lines.received(self._link, event.channel, event.data)
         elif isinstance(event, ChannelClosed):
             kernel = self._kernels.pop(event.channel, None)
             if kernel is not None:
@@ -368,6 +372,7 @@ class Requests(object):
         for kernel, name, channel, size in unpaid:
             self._pay(kernel, name, channel, size)
         self._ports.feed()
+        self._lines.feed()
 
     def forget_link(self) -> None:
         """All channels are gone; the kernels live on."""
@@ -375,6 +380,7 @@ class Requests(object):
         for kernel in kernels:
             kernel.detach(None)
         self._ports.abandon()
+        self._lines.abandon()
         del self._journals[:]
         del self._unpaid[:]
 
@@ -396,7 +402,8 @@ class Requests(object):
         for feed in self._journals:
             if feed.channel == channel:
                 feed.close()  # it does not want the rest
-        self._ports.closed(channel)
+        if not self._lines.closed(self._link, channel):
+            self._ports.closed(channel)
 
     def to_kernel(self, kernel: Kernel, channel: int, data: Union[bytes, bytearray]) -> None:
         """A request for the kernel itself: its number, then the encoded message."""

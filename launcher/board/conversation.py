@@ -43,6 +43,7 @@ class Conversation:
         self._input = bytearray()
         self._resume: asyncio.TimerHandle | None = None
         self._heard = 0.0
+        self._watching: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Conversation over {self.transport.describe()}, {self.repl!r}>"
@@ -166,13 +167,15 @@ class Conversation:
         """Raises `BoardLost`."""
         self._on_output = on_output
         self.repl.run(code)
-        watch = asyncio.get_running_loop().create_task(self._watch())
+        loop = asyncio.get_running_loop()
+        self._heard = loop.time()
+        self._watching = loop.call_later(SILENCE, self._watch)
         try:
-            event = await self._ended(Finished)
+            return await self._ended(Finished)
         finally:
             self._on_output = _ignore
-            watch.cancel()
-        return event
+            if self._watching is not None:
+                self._watching.cancel()
 
     async def settled(self) -> bool:
         """Wait until what runs has ended; False: it became something else than READY."""
@@ -214,18 +217,16 @@ class Conversation:
         finally:
             self._waiter = None
 
-    async def _watch(self) -> None:
+    def _watch(self) -> None:
         """Nothing is heard of a board that should take code: it is not there any more."""
         loop = asyncio.get_running_loop()
-        self._heard = loop.time()
-        while self.repl.state in _TAKING or self.repl.state is ReplState.SENDING:
-            if self.repl.state is ReplState.SENDING:
-                self._heard = loop.time()
-            left = self._heard + SILENCE - loop.time()
-            if left <= 0:
-                self._fail("does not answer any more")
-                return
-            await asyncio.sleep(left)
+        if self.repl.state is ReplState.SENDING:  # then the board has nothing to say
+            self._heard = loop.time()
+        left = self._heard + SILENCE - loop.time()
+        if left > 0:
+            self._watching = loop.call_later(left, self._watch)
+        elif self.repl.state in _TAKING:
+            self._fail("does not answer any more")
 
 
 def _ignore(data: bytes) -> None:

@@ -162,8 +162,8 @@ class RawRepl:
         self._interrupted = False
         if len(code) <= SMALL or self.raw_paste is False:
             self._send_plain()
-        elif self.raw_paste and self.windowed:
-            self.paste, self._code = code, memoryview(b"")
+        elif self.windowed:  # it asks as well; the code is kept for a board that has no raw-paste
+            self.paste = code
             self._move(ReplState.ASKING)
         else:
             self._commands += ASK
@@ -289,7 +289,9 @@ class RawRepl:
             self._send_plain()
             return True
         self.raw_paste = True
-        if not self._interrupted:
+        if self.windowed:
+            self._code = memoryview(b"")
+        elif not self._interrupted:
             self._window = self._free = int.from_bytes(window, "little")
         self._move(ReplState.PASTING)
         return True
@@ -299,7 +301,7 @@ class RawRepl:
         if byte == CTRL_A:
             self._free += self._window
         elif byte == CTRL_D:
-            if self._window and not self.windowed:  # it wants no more: a syntax error, no memory, Ctrl-C
+            if self._window:  # it wants no more: a syntax error, no memory, Ctrl-C
                 self._commands += CTRL_D
             self._code = memoryview(b"")
             self._move(ReplState.OUTPUT)

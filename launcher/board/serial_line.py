@@ -24,8 +24,9 @@ from .holding import Hold, group_of, holder_of
 from .raw_repl import PIECE
 
 _READ = 64 * 1024
-#: So many reads with less than _GAP between them are a stream; then it is looked at once each _NAP.
-_STREAM, _GAP, _NAP = 8, 0.004, 0.008
+#: So many reads with less than _GAP between them are a stream; then it is looked at once each _NAP.  The system holds
+#: 4 KiB for us: at 2 Mbaud that is 20 ms.
+_STREAM, _GAP, _NAP = 8, 0.005, 0.016
 #: So much at once comes from something faster than a serial line: napping would only slow it down.
 _FAST = 1024
 #: Besides what the wire takes for a piece: a board that collects garbage meanwhile reads nothing.
@@ -52,7 +53,7 @@ class SerialLine:
         self._nap: asyncio.TimerHandle | None = None
         self._last_read = 0.0
         self._streak = 0
-        self.pause = PIECE * 10 / self._options.baud + _MARGIN
+        self.pause = pause_of(self._options.baud)
 
     def __repr__(self) -> str:
         state = f"open, {self._buffered} bytes waiting" if self.is_open else "closed"
@@ -82,6 +83,7 @@ class SerialLine:
         self._loop = asyncio.get_running_loop()
         self._descriptor = self._port.fileno()
         os.set_blocking(self._descriptor, False)
+        _let_nothing_be_no_end(self._descriptor)
         self._streak = 0
         self._loop.add_reader(self._descriptor, self._readable)
 
@@ -164,7 +166,8 @@ class SerialLine:
         self._streak = 0  # an answer is waited for
         if self._nap is not None:
             self._nap.cancel()
-            self._wake()
+            self._nap = None
+            self._loop.add_reader(self._descriptor, self._readable)
         idle = not self._pending
         self._pending.append(memoryview(data))
         self._buffered += len(data)
@@ -194,18 +197,11 @@ class SerialLine:
             self._buffered = 0
 
     def _readable(self) -> None:
-        try:
-            data = os.read(self._descriptor, _READ)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._ended(error.strerror or "")
-            return
+        data = self._read()
         if not data:
-            self._ended("")
             return
         now = self._loop.time()
-        self._streak = self._streak + 1 if now - self._last_read < _NAP + _GAP and len(data) < _FAST else 0
+        self._streak = self._streak + 1 if now - self._last_read < _GAP and len(data) < _FAST else 0
         self._last_read = now
         if self._streak > _STREAM:
             self._loop.remove_reader(self._descriptor)
@@ -213,14 +209,50 @@ class SerialLine:
         self._receiver.data_received(data)
 
     def _wake(self) -> None:
+        """After a nap: another one if the stream goes on, else wait for the next byte as usual."""
         self._nap = None
-        if self._port is not None:
+        if self._port is None:
+            return
+        data = self._read()
+        if self._port is None:
+            return
+        if data and len(data) < _FAST and self._streak:
+            self._nap = self._loop.call_later(_NAP, self._wake)
+        else:
+            self._streak = 0
             self._loop.add_reader(self._descriptor, self._readable)
+        if data:
+            self._receiver.data_received(data)
+
+    def _read(self) -> bytes:
+        """What is there; b"": nothing, or it has ended."""
+        try:
+            data = os.read(self._descriptor, _READ)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            self._ended(error.strerror or "")
+            return b""
+        if not data:
+            self._ended("")
+        return data
 
     def _ended(self, why: str) -> None:
         receiver = self._receiver
         self.close()
         receiver.closed(f"it was unplugged ({why})" if why else "it was unplugged")
+
+
+def pause_of(baud: int) -> float:
+    """How long to wait after a piece of code: what it takes on the line, and a little."""
+    return PIECE * 10 / baud + _MARGIN
+
+
+def _let_nothing_be_no_end(descriptor: int) -> None:
+    """With VMIN 0, as pySerial leaves it, reading when nothing is there gives what a hang-up gives (termios(3))."""
+    attributes = termios.tcgetattr(descriptor)
+    attributes[6][termios.VMIN], attributes[6][termios.VTIME] = 1, 0
+    termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
 
 
 def _translated(name: str, device: str, error: OSError | ValueError) -> Exception:

@@ -30,20 +30,41 @@ BAUD = 115200
 
 
 class Wire:
-    """One direction of a serial line: when it is free again, and how much goes over it at a time."""
+    """One direction of a serial line: bytes are there when the last of them has gone over it, and not before."""
 
     def __init__(self, source: int, sink: int, baud: int) -> None:
-        self.source, self.sink = source, sink
-        self.byte_time = 10 / baud if baud else 0.0
-        self.free = 0.0
+        self.source, self._sink = source, sink
+        self._byte_time = 10 / baud if baud else 0.0
+        self._piece = max(1, int(0.001 / self._byte_time)) if baud else 65536
+        self._flying = b""
+        self._goes_on = False
+        self.due = 0.0
 
     @property
-    def piece(self) -> int:
-        return max(1, int(0.001 / self.byte_time)) if self.byte_time else 65536
+    def is_idle(self) -> bool:
+        return not self._flying
 
-    def sent(self, size: int, now: float) -> None:
-        # Up to 2 ms that we were late are made up for: the scheduler's, not the wire's.
-        self.free = max(self.free, now - 0.002) + self.byte_time * size
+    def take(self) -> bool:
+        """Bytes begin their way; False: their source has ended."""
+        try:
+            self._flying = os.read(self.source, self._piece)
+        except OSError:
+            return False
+        now = time.monotonic()
+        # Where more waited than went at once, the line was never idle: up to 2 ms that we are late are made up for.
+        began = max(self.due, now - 0.002) if self._goes_on else now
+        self._goes_on = len(self._flying) == self._piece
+        self.due = began + self._byte_time * len(self._flying)
+        return bool(self._flying)
+
+    def deliver(self) -> bool:
+        """They have arrived; False: nobody is there."""
+        try:
+            while self._flying:
+                self._flying = self._flying[os.write(self._sink, self._flying) :]
+        except OSError:
+            return False
+        return True
 
 
 class VirtualBoard:
@@ -114,25 +135,14 @@ class VirtualBoard:
     def _carry(self, wires: Sequence[Wire]) -> None:
         while True:
             now = time.monotonic()
-            waiting = [wire.free - now for wire in wires if wire.free > now]
-            sources = {wire.source: wire for wire in wires if wire.free <= now}
-            ready, _, _ = select.select([self._stop_read, *sources], [], [], min(waiting, default=None))
-            for source in ready:
-                if source == self._stop_read or not self._move(sources[source]):
-                    return
-
-    def _move(self, wire: Wire) -> bool:
-        """False: one of the two ends is gone."""
-        try:
-            data = os.read(wire.source, wire.piece)
-            if not data:
-                return False
-            wire.sent(len(data), time.monotonic())
-            while data:
-                data = data[os.write(wire.sink, data) :]
-        except OSError:
-            return False
-        return True
+            if not all(wire.deliver() for wire in wires if not wire.is_idle and wire.due <= now):
+                return
+            idle = {wire.source: wire for wire in wires if wire.is_idle}
+            left = min((wire.due for wire in wires if not wire.is_idle), default=None)
+            wait = None if left is None else max(left - time.monotonic(), 0)
+            ready, _, _ = select.select([self._stop_read, *idle], [], [], wait)
+            if self._stop_read in ready or not all(idle[source].take() for source in ready):
+                return
 
 
 def microbit(directory: Path, baud: int = BAUD) -> VirtualBoard:
@@ -155,3 +165,14 @@ def mps2(directory: Path, baud: int = BAUD) -> VirtualBoard:
         *("-kernel", str(firmware())),
     ]
     return VirtualBoard(machine, directory / "board", baud)
+
+
+def main(kind: str, directory: str) -> None:
+    """``python -m tests.sites.boards mps2|microbit DIRECTORY``: a board of its own process, until stdin ends."""
+    with {"mps2": mps2, "microbit": microbit}[kind](Path(directory)) as board:
+        print(board.device, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

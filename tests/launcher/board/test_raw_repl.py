@@ -212,8 +212,24 @@ def test_somebody_else_runs_the_window() -> None:
     repl.run(LARGE)
     assert repl.paste == LARGE
     assert pieces(repl) == []
-    assert repl.receive(b"R\x01\x80\x00\x01\x01\x01\x04hello\x04\x04>") == [Output(b"hello"), Finished(b"")]
+    assert repl.receive(b"R\x01\x80\x00\x01") == []
+    assert pieces(repl) == []  # also no end mark
+    assert repl.receive(b"\x01\x01\x04hello\x04\x04>") == [Output(b"hello"), Finished(b"")]
     assert pieces(repl) == []
+
+
+def test_somebody_else_asks_a_board_that_has_no_raw_paste() -> None:
+    repl = ready(windowed=True)
+    repl.run(LARGE)
+    assert repl.paste == LARGE
+    assert pieces(repl) == []
+    repl.receive(RAW_BANNER)
+    assert pieces(repl) == [LARGE[:256], LARGE[256:] + b"\x04"]
+    repl.receive(b"OK\x04\x04>")
+    repl.paste = None  # as who writes for us does
+    repl.run(LARGE)
+    assert repl.paste is None
+    assert pieces(repl) == [LARGE[:256], LARGE[256:] + b"\x04"]
 
 
 # -- interrupt -------------------------------------------------------------------------------------

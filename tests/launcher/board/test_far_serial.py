@@ -1,0 +1,223 @@
+"""A board at another machine's agent: a real agent on this one, reached over a link with 100 ms of round trip."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from farkernel.backends.archive import build_archive
+from farkernel.backends.contract import Buffer, NotAnswered, Question, Receiver, Route, Stream
+from farkernel.backends.local import LocalRoute
+from farkernel.launcher.board.contract import BoardState, SerialOptions
+from farkernel.launcher.board.errors import BoardError, BoardGone
+from farkernel.launcher.board.far_serial import FarSerial
+from farkernel.launcher.board.files import BoardFiles
+from farkernel.launcher.board.serial_line import SerialLine
+from farkernel.launcher.board.session import Board
+from farkernel.launcher.keeper.far_agent import FarAgent
+
+from ...sites.boards import VirtualBoard
+from .test_session import nobody, until
+
+pytestmark = pytest.mark.servers
+
+DELAY = 0.05  # each way
+
+
+class SlowRoute:
+    """A route whose bytes take their time, in both directions."""
+
+    def __init__(self, route: LocalRoute, delay: float) -> None:
+        self._route, self._delay = route, delay
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    async def open(self, command: Sequence[str], receiver: Receiver) -> Stream:
+        stream = await self._route.open(command, LateReceiver(receiver, self._delay))
+        self.processes.append(stream._process)
+        return LateStream(stream, self._delay)
+
+
+class LateReceiver:
+    def __init__(self, receiver: Receiver, delay: float) -> None:
+        self._receiver, self._delay = receiver, delay
+        self._loop = asyncio.get_running_loop()
+
+    def data_received(self, data: bytes) -> None:
+        self._loop.call_later(self._delay, self._receiver.data_received, data)
+
+    def writable(self) -> None:
+        self._receiver.writable()
+
+    def closed(self, said: str) -> None:
+        self._loop.call_later(self._delay, self._receiver.closed, said)
+
+
+class LateStream:
+    def __init__(self, stream: Stream, delay: float) -> None:
+        self._stream, self._delay = stream, delay
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def buffered(self) -> int:
+        return self._stream.buffered
+
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        self._loop.call_later(self._delay, self._stream.write, [bytes(buffer) for buffer in buffers])
+
+    def close(self, dead: bool = False) -> None:
+        self._stream.close()
+
+
+class NobodyThere:
+    """A user without a front end: a `contract.User`."""
+
+    def environment(self) -> Mapping[str, str]:
+        return {}
+
+    async def ask(self, question: Question) -> str:
+        raise NotAnswered(question)
+
+
+@asynccontextmanager
+async def agent(delay: float) -> AsyncIterator[FarAgent]:
+    """A real agent, of this test's own run directory."""
+    route = SlowRoute(LocalRoute(NobodyThere()), delay)
+
+    async def reach() -> Route:
+        return route
+
+    fresh = asyncio.Event()
+    far = FarAgent({}, reach, build_archive(), "host", fresh.set, lambda event: None, lambda state, why: None)
+    task = asyncio.create_task(far.run())
+    try:
+        await fresh.wait()
+        try:
+            yield far
+        finally:
+            await far.request("end", if_idle=False)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        for process in route.processes:
+            await asyncio.to_thread(process.wait, 20)
+
+
+def test_a_board_there(site: VirtualBoard) -> None:
+    async def run() -> None:
+        async with agent(DELAY) as far:
+            board = Board(FarSerial(far, "pi7", str(site.device)))
+            info = await board.connect()
+            assert info.raw_paste is (info.platform == "mps2")
+            assert board.transport.describe() == f"{site.device} on pi7"
+            output = bytearray()
+            code = "n = 0\n" + "n += 1  # and so that it is longer\n" * 60 + "print(n, 'ünïcode')\n"
+            assert await board.execute(code, output.extend) == b""
+            assert output.decode() == "60 ünïcode\r\n"
+            assert b"SyntaxError" in await board.execute("x = = 1\n" + "# more\n" * 100, nobody)
+            task = asyncio.create_task(board.execute("while True: pass", nobody))
+            await asyncio.sleep(0.7)
+            await board.interrupt()
+            assert (await task).endswith(b"KeyboardInterrupt: \r\n")
+            await board.soft_reset(output.extend)
+            assert await board.evaluate("2") == 2
+            await board.close()
+
+    asyncio.run(run())
+
+
+def test_interrupting_a_paste(new: VirtualBoard) -> None:
+    async def run() -> None:
+        async with agent(DELAY) as far:
+            board = Board(FarSerial(far, "pi7", str(new.device)))
+            await board.connect()
+            await board.execute("ran = False", nobody)
+            task = asyncio.create_task(board.execute("# " + "x" * 8000 + "\nran = True", nobody))
+            await asyncio.sleep(0.4)
+            await board.interrupt()
+            assert b"KeyboardInterrupt" in await task
+            assert await board.evaluate("ran") is False
+            await board.close()
+
+    asyncio.run(run())
+
+
+def test_code_goes_at_the_lines_own_rate(new: VirtualBoard) -> None:
+    """64 KB of code: the window runs at the far side, so the round trip costs its time once."""
+    code = ("# " + "x" * 61 + "\n") * 500
+
+    async def rate(board: Board) -> float:
+        await board.connect()
+        began = time.monotonic()
+        assert await board.execute(code, nobody) == b""
+        taken = time.monotonic() - began
+        await board.close()
+        return len(code) / taken
+
+    async def run() -> None:
+        near = await rate(Board(SerialLine(str(new.device))))
+        async with agent(DELAY) as far:
+            assert await rate(Board(FarSerial(far, "pi7", str(new.device)))) > 0.85 * near
+
+    asyncio.run(run())
+
+
+def test_files_there(new: VirtualBoard) -> None:
+    async def run() -> None:
+        async with agent(DELAY) as far:
+            board = Board(FarSerial(far, "pi7", str(new.device)))
+            await board.connect()
+            files = BoardFiles(board)
+            data = bytes(range(256)) * 10
+            await files.write("data", data)
+            assert await files.read("data") == data
+            await board.close()
+
+    asyncio.run(run())
+
+
+def test_pulled_out_there_and_back(new: VirtualBoard) -> None:
+    async def run() -> None:
+        async with agent(0) as far:
+            states: list[BoardState] = []
+            board = Board(FarSerial(far, "pi7", str(new.device)), lambda state, _: states.append(state))
+            await board.connect()
+            await asyncio.to_thread(new.pull_out)
+            await until(lambda: board.state is BoardState.LOST)
+            await asyncio.to_thread(new.plug_in)
+            await until(lambda: board.state is BoardState.READY)
+            assert await board.evaluate("3") == 3
+            await board.close()
+
+    asyncio.run(run())
+
+
+def test_what_can_be_wrong_there(new: VirtualBoard) -> None:
+    async def run() -> None:
+        async with agent(0) as far:
+            with pytest.raises(BoardGone, match="no board at /dev/ttyNONE on pi7"):
+                await Board(FarSerial(far, "pi7", "/dev/ttyNONE")).connect()
+            with pytest.raises(BoardError, match=r"no board at /usb/ffff:ffff"):
+                await Board(FarSerial(far, "pi7", "/usb/ffff:ffff")).connect()
+            with pytest.raises(BoardError, match="/dev/null is no serial device"):
+                await Board(FarSerial(far, "pi7", "/dev/null")).connect()
+            with pytest.raises(BoardError, match="/etc/passwd is no serial device"):
+                await Board(FarSerial(far, "pi7", "/etc/passwd")).connect()
+            with pytest.raises(BoardError, match="12345 is no speed"):
+                await Board(FarSerial(far, "pi7", "/dev/null", SerialOptions(12345))).connect()
+            board = Board(FarSerial(far, "pi7", str(new.device)))
+            await board.connect()
+            with pytest.raises(BoardError, match="no control lines"):
+                await board.transport.signals(dtr=True, rts=None)
+            with pytest.raises(BoardError, match="in use by") as caught:
+                await Board(FarSerial(far, "pi7", str(new.device))).connect()
+            assert caught.value.as_dict()["kind"] == "board-busy"
+            await board.close()
+            await board.connect()  # it was let go of
+            await board.close()
+
+    asyncio.run(run())
