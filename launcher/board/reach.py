@@ -7,6 +7,7 @@ from functools import partial
 from ..address import Address
 from .contract import OnState, SerialOptions, Transport
 from .errors import Unsupported
+from .kept_line import KeptLine
 from .ports import locate
 from .serial_line import SerialLine
 from .session import Board
@@ -14,13 +15,15 @@ from .webrepl import WebRepl
 
 
 def transport_to(address: Address, options: SerialOptions | None = None, password: str = "") -> Transport:
-    """For ``serial:///…`` and ``webrepl://…``; those on another host need its link: `far_serial.FarSerial`.
+    """For ``serial:///…`` and ``webrepl://…``; one at another host is reached by way of the keeper.
 
     ``password``: for WebREPL.  Raises `Unsupported` for other addresses.  Nothing is opened.
     """
     if address.scheme == "serial" and address.host is None and address.path is not None:
         name = address.path if address.path.startswith("/dev/") else str(address)
         return SerialLine(partial(locate, address.path), options, name)
+    if address.scheme == "serial" and address.path is not None:
+        return KeptLine(address, options)
     if address.scheme == "webrepl" and address.host is not None:
         return WebRepl(address.host, address.port, password)
     raise Unsupported(

@@ -52,9 +52,7 @@ def target_of(where: str) -> Target:
         target = Target("board", parse_address(f"serial://{where}"))
     else:
         target = configuration.load().target(where)
-    if target.address.scheme not in ("serial", "webrepl") or (
-        target.address.scheme == "serial" and target.address.host is not None
-    ):
+    if target.address.scheme not in ("serial", "webrepl"):
         raise NotABoardHere(where, str(target.address))
     return target
 

@@ -22,7 +22,7 @@ from .driver import DriverState, FarEndBroke, LinkDriver
 log = logging.getLogger(__name__)
 
 # These name channels of the session in which they were asked.
-_TIED_TO_SESSION = frozenset({"attach", "journal", "connect", "run"})
+_TIED_TO_SESSION = frozenset({"attach", "journal", "connect", "run", "serial", "signals"})
 
 _LONGEST_PAUSE = 30.0
 

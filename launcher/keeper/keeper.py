@@ -19,7 +19,7 @@ from ...backends.archive import cache_directory, stored_archive
 from ..configuration import Configuration, KeeperSettings, Target
 from ..errors import FarkernelError
 from ..local_end.client_links import own_connection
-from . import bridges, elsewhere, forwards, journal, logins, probes, spares, visits
+from . import bridges, elsewhere, forwards, journal, lines, logins, probes, spares, visits
 from .adopted import Adopted
 from .allocations import Allocations, HeldAllocation
 from .facts import Facts, KernelState
@@ -92,6 +92,7 @@ class Keeper:
             **logins.handlers(self.user, self._configured, self._allocations.retry),
             **elsewhere.handlers(self, self._configured, self._targets, self._far_names, self._adopt),
             **visits.handlers(self, self._configured, self.user, self._kernel),
+            **lines.handlers(self, self._at_address, self.directory),
             **probes.handlers(self, self._configured),
         }
 
@@ -466,6 +467,11 @@ class Keeper:
     def _targets(self) -> list[Target]:
         configuration = self._load()
         return [configuration.target(name) for name in configuration.targets]
+
+    def _at_address(self, address: str) -> Target:
+        configuration = self._load()
+        known = (each for each in configuration.targets.values() if str(each.address) == address)
+        return next(known, None) or configuration.resolve({"address": address})
 
     def _configured(self, name: str) -> Target:
         return self._load().target(name)
