@@ -173,10 +173,11 @@ class Line(object):
     # -- to the board -------------------------------------------------------------------------------------------
 
     def received(self, data: Union[bytes, bytearray]) -> None:
-        """A message of the keeper.  What is to be written ends a paste that goes on: it is an interrupt."""
+        """A message of the keeper.  What is to be written ends the pastes before it: it is an interrupt."""
         message = bytes(data)
-        if message[:1] == b"w" and self._code is not None:
+        if message[:1] == b"w":
             self._code = None
+            self._waiting = deque(one for one in self._waiting if one[:1] == b"w")
         self._waiting.append(message)
         self._go_on()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from .contract import OnOutput, Transport
@@ -40,6 +41,7 @@ class Conversation:
         self._on_output: OnOutput = _ignore
         self._waiter: asyncio.Future[Event] | None = None
         self._seen = bytearray()
+        self._early: deque[Event] = deque()
         self._input = bytearray()
         self._resume: asyncio.TimerHandle | None = None
         self._heard = 0.0
@@ -82,6 +84,8 @@ class Conversation:
             self._on_output(event.data)
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(event)
+        elif self._waiter is not None:  # code that was sent ahead has ended before the first was looked at
+            self._early.append(event)
         elif isinstance(event, Restarted):
             self._on_restarted()
 
@@ -140,6 +144,7 @@ class Conversation:
     async def enter(self) -> None:
         """Into the raw REPL; raises `NotABoard`, `BoardLost`."""
         self._seen.clear()
+        self._early.clear()
         for attempt, patience in enumerate(_PATIENCE):
             self._stop_pacing()
             self.repl.enter()
@@ -167,13 +172,42 @@ class Conversation:
         """Raises `BoardLost`."""
         self._on_output = on_output
         self.repl.run(code)
+        try:
+            return await self._run_to_its_end()
+        finally:
+            self._on_output = _ignore
+
+    async def run_all(self, codes: Sequence[bytes], on_done: Callable[[int], None]) -> Finished | Restarted:
+        """One after the other, until one has a traceback.  They must print nothing.
+
+        Where the way is long, each is sent while the one before runs.
+        ``on_done`` is told how many have run.  When it is cancelled, `enter` must follow.  Raises `BoardLost`.
+        """
+        event: Finished | Restarted = Finished(b"")
+        under_way = 0
+        for place, code in enumerate(codes):
+            if place >= under_way:
+                self.repl.run(code)
+                self.pump()
+                under_way = place + 1
+            if under_way < len(codes) and under_way == place + 1 and self.repl.follow(codes[under_way]):
+                self.pump()
+                under_way += 1
+            event = await self._run_to_its_end()
+            if isinstance(event, Restarted) or event.traceback:
+                if under_way > place + 1:
+                    await self._run_to_its_end()
+                break
+            on_done(place + 1)
+        return event
+
+    async def _run_to_its_end(self) -> Finished | Restarted:
         loop = asyncio.get_running_loop()
         self._heard = loop.time()
         self._watching = loop.call_later(SILENCE, self._watch)
         try:
             return await self._ended(Finished)
         finally:
-            self._on_output = _ignore
             if self._watching is not None:
                 self._watching.cancel()
 
@@ -211,6 +245,10 @@ class Conversation:
 
     async def _any_event(self) -> Event:
         self.pump()
+        if self._early:
+            return self._early.popleft()
+        if not self.transport.is_open:
+            raise BoardLost(self.transport.describe(), "went away")
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             return await self._waiter

@@ -54,7 +54,8 @@ def _f(p,z):
    print(e(b).decode().strip() if e else repr(b))
 """
 
-# Prints whether it takes base64.  NAME is the global that holds the open file until `CLOSE`.
+# Opens a temporary file beside it, or the file itself where nothing can be renamed.  Prints whether it takes base64,
+# and which file it is.  NAME is the global that holds the open file until `FINISH` or `CLOSE`.
 OPEN = """\
 def _f(p):
  global NAME
@@ -64,23 +65,32 @@ def _f(p):
   try:
    from ubinascii import a2b_base64 as e
   except ImportError:e=None
- f=open(p,'wb')
+ t=p+'.part' if hasattr(_o,'rename') else p
+ f=open(t,'wb')
  NAME=(f.write,e,f.close)
- print(repr(e is not None))
+ print(repr((e is not None,t)))
 """
-CLOSE = "NAME[2]()\ndel NAME"
+CLOSE = "try:\n NAME[2]()\n del NAME\nexcept NameError:pass"
 
+# Closes it, prints its size and SHA-256 (None: there is none), and puts it in its place if both are as they should be.
 # A file system that cannot rename onto a file (FAT) needs the old one removed first.
-REPLACE = """\
-def _f(b,a):
- try:d=_o.stat(b)[0]&0x4000
- except OSError:d=0
- if d:raise OSError(21)
- try:_o.rename(a,b)
+FINISH = """\
+def _f(t,p,z,d):
+ global NAME
+ NAME[2]()
+ del NAME
+ n=_o.stat(t)[6] if hasattr(_o,'stat') else _o.size(t)
+ g=_h(t) if n==z else None
+ print(repr((n,g)))
+ if n!=z or g not in(None,d) or t==p:return
+ try:q=_o.stat(p)[0]&0x4000
+ except OSError:q=0
+ if q:raise OSError(21)
+ try:_o.rename(t,p)
  except OSError:
-  _o.stat(a)
-  _o.remove(b)
-  _o.rename(a,b)
+  _o.stat(t)
+  _o.remove(p)
+  _o.rename(t,p)
 """
 
 REMOVE_IF_THERE = """\
@@ -90,14 +100,12 @@ def _f(p):
 """
 
 # The digest as hex digits, or None where there is no SHA-256.
-DIGEST = """\
-def _f(p):
+_HASH = """\
+def _h(p):
  try:
   try:from hashlib import sha256
   except ImportError:from uhashlib import sha256
- except ImportError:
-  print(repr(None))
-  return
+ except ImportError:return
  h=sha256()
  b=bytearray(256)
  m=memoryview(b)
@@ -106,11 +114,10 @@ def _f(p):
    n=f.readinto(b)
    if not n:break
    h.update(m[:n])
- print(repr(''.join('%02x'%x for x in h.digest())))
+ return ''.join('%02x'%x for x in h.digest())
 """
+DIGEST = "def _f(p):print(repr(_h(p)))\n"
 
-# Where the system has no such function at all, `files` must be able to tell.
-CAN_RENAME = "def _f():print(repr(hasattr(_o,'rename')))\n"
 STATVFS = "def _f(p):print(repr(tuple(_o.statvfs(p))))\n"
 MKDIR = "def _f(p):_o.mkdir(p)\n"
 RMDIR = "def _f(p):_o.rmdir(p)\n"
@@ -122,7 +129,9 @@ def call(definition: str, *arguments: str | int, name: str = "") -> str:
     """The code that calls one of these with these arguments."""
     definition = definition.replace("NAME", name) if name else definition
     listed = ",".join(literal(argument) for argument in arguments)
-    return f"{_PREFIX}{definition}try:_f({listed})\nfinally:del _f,_o\n"
+    if "_h(" not in definition:
+        return f"{_PREFIX}{definition}try:_f({listed})\nfinally:del _f,_o\n"
+    return f"{_PREFIX}{_HASH}{definition}try:_f({listed})\nfinally:del _f,_h,_o\n"
 
 
 def literal(value: str | int | bytes) -> str:

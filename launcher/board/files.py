@@ -6,7 +6,7 @@ import ast
 import binascii
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ _LITTLE_MEMORY = ("microbit",)
 _GARBLED, _TRIES = ("SyntaxError", "IndentationError", "NameError"), 4
 
 
-class _Damaged(BoardError):
+class Damaged(BoardError):
     """Bytes were lost on the way."""
 
     def __init__(self, path: str) -> None:
@@ -87,22 +87,11 @@ class BoardFiles:
     async def write(self, path: str, data: bytes, on_progress: OnProgress | None = None) -> None:
         """Whole or not at all: into a temporary file beside it, checked, renamed (where the board can rename)."""
         progress = on_progress or _no_progress
-        can_rename = (await self._ask(file_code.CAN_RENAME))[0]
-        target = f"{path}.part" if can_rename else path
-        try:
-            for attempt in range(_TRIES):
-                try:
-                    await self._send(path, target, data, progress)
-                    await self._check(target, data)
-                    break
-                except _Damaged:
-                    if attempt == _TRIES - 1:
-                        raise
-            if can_rename:
-                await self._ask(file_code.REPLACE, path, target)
-        except BaseException:
-            await self._discard(target)
-            raise
+        for attempt in range(_TRIES):
+            if await self._write_once(path, data, progress):
+                return
+            if attempt == _TRIES - 1:
+                raise Damaged(path)
 
     async def remove(self, path: str) -> None:
         await self._ask(file_code.REMOVE, path)
@@ -160,27 +149,32 @@ class BoardFiles:
         platform = self.board.info.platform if self.board.info else ""
         return _SMALL_PIECE if platform in _LITTLE_MEMORY else _PIECE
 
-    async def _send(self, path: str, target: str, data: bytes, progress: OnProgress) -> None:
-        """Into ``target``; ``path`` is what errors speak of."""
+    async def _write_once(self, path: str, data: bytes, progress: OnProgress) -> bool:
+        """False: what arrived is not what was sent."""
         name = f"_fk{secrets.token_hex(2)}"
-        base64 = (await self._ask(file_code.OPEN, target, name=name, path=path, size=len(data)))[0]
-        progress(0, len(data))
+        size, digest = len(data), hashlib.sha256(data).hexdigest()
+        target = f"{path}.part"
         try:
-            for place in range(0, len(data), self._piece):
-                piece = data[place : place + self._piece]
-                await self._run(path, written(name, piece, bool(base64)), size=len(data))
-                progress(place + len(piece), len(data))
-        finally:
-            await self._run(path, file_code.CLOSE.replace("NAME", name), size=len(data))
+            base64, target = (await self._ask(file_code.OPEN, path, name=name, size=size))[0]
+            await self._send(path, name, data, bool(base64), progress)
+            finish = (file_code.FINISH, target, path, size, digest)
+            found = (await self._ask(*finish, name=name, path=path, size=size))[0]
+        except BaseException:
+            await self._discard(name, target)
+            raise
+        return tuple(found) in ((size, digest), (size, None))
 
-    async def _check(self, path: str, data: bytes) -> None:
-        size = (await self.stat(path)).size
-        digest = await self.digest(path) if size == len(data) else ""
-        if size != len(data) or digest not in (None, hashlib.sha256(data).hexdigest()):
-            raise _Damaged(path)
+    async def _send(self, path: str, name: str, data: bytes, base64: bool, progress: OnProgress) -> None:
+        total, size = len(data), self._piece
+        progress(0, total)
+        pieces = [data[place : place + size] for place in range(0, total, size)]
+        codes = [written(name, piece, base64) for piece in pieces]
+        await self._run_all(path, codes, lambda done: progress(min(done * size, total), total), total)
 
-    async def _discard(self, path: str) -> None:
+    async def _discard(self, name: str, path: str) -> None:
+        """What is there of it, open or closed."""
         try:
+            await self.board.execute(file_code.CLOSE.replace("NAME", name), _no_output)
             await self.board.execute(file_code.call(file_code.REMOVE_IF_THERE, path), _no_output)
         except BoardError:  # what went wrong first is what matters
             pass
@@ -208,14 +202,33 @@ class BoardFiles:
             ) from None
 
     async def _run(self, path: str, code: str, on_output: Any = None, size: int = 0) -> None:
-        raw_paste = self.board.info is not None and self.board.info.raw_paste
-        for attempt in range(1 if raw_paste else _TRIES):
+        for attempt in range(_TRIES):
             traceback = await self.board.execute(code, on_output or _no_output)
             if not traceback:
                 return
-            error = BoardException(traceback)
-            if error.exception not in _GARBLED or attempt == _TRIES - 1:
-                raise file_error(error, path, size)
+            self._judge(traceback, path, size, attempt)
+
+    async def _run_all(self, path: str, codes: list[str], on_done: Callable[[int], None], size: int) -> None:
+        ran = 0
+
+        def count(done: int) -> None:
+            nonlocal ran
+            ran = before + done
+            on_done(ran)
+
+        for attempt in range(_TRIES):
+            before = ran
+            traceback = await self.board.execute_all(codes[ran:], count)
+            if not traceback:
+                return
+            self._judge(traceback, path, size, attempt)
+
+    def _judge(self, traceback: bytes, path: str, size: int, attempt: int) -> None:
+        """Raises what the traceback means, unless the code should be sent once more."""
+        raw_paste = self.board.info is not None and self.board.info.raw_paste
+        error = BoardException(traceback)
+        if raw_paste or error.exception not in _GARBLED or attempt == _TRIES - 1:
+            raise file_error(error, path, size)
 
 
 def join(directory: str, name: str) -> str:

@@ -62,7 +62,7 @@ MOVES: dict[ReplState, frozenset[ReplState]] = {
     _S.PASTING: frozenset({_S.OUTPUT}),
     _S.SENDING: frozenset({_S.STARTING}),
     _S.STARTING: frozenset({_S.OUTPUT}),
-    _S.OUTPUT: frozenset({_S.READY, _S.RESETTING}),
+    _S.OUTPUT: frozenset({_S.READY, _S.RESETTING, _S.ASKING}),
     _S.RESETTING: frozenset({_S.READY}),
 }
 
@@ -121,6 +121,7 @@ class RawRepl:
         self.raw_paste: bool | None = None
         self.windowed = windowed
         self.paste: bytes | None = None
+        self._following: bytes | None = None
         self._buffer = bytearray()
         self._seen = bytearray()  # before the raw REPL was entered
         self._recent = bytearray()  # the last that came, in whatever events it went out
@@ -168,6 +169,16 @@ class RawRepl:
         else:
             self._commands += ASK
             self._move(ReplState.ASKING)
+
+    def follow(self, code: bytes) -> bool:
+        """Code that comes after what runs now: write `paste` at once, and it runs as soon as the board is ready for it.
+
+        False: that is not possible here (it needs raw-paste, and somebody else who runs the window).
+        """
+        if not self.windowed or not self.raw_paste or len(code) <= SMALL or self.state is ReplState.READY:
+            return False
+        self.paste = self._following = code
+        return True
 
     def interrupt(self) -> None:
         """Ctrl-C for what runs; code that is still being sent is not sent to its end, and will not run.
@@ -244,6 +255,8 @@ class RawRepl:
         """Take one thing off the buffer; False: more must come first."""
         if not self._buffer:
             return False
+        if self.state is not ReplState.ENTERING and self._has_restarted(events):
+            return False
         match self.state:
             case ReplState.ENTERING:
                 return self._entering(events)
@@ -252,13 +265,14 @@ class RawRepl:
             case ReplState.PASTING:
                 return self._pasting()
             case ReplState.SENDING | ReplState.STARTING:
-                return self._starting(events)
+                return self._starting()
             case ReplState.OUTPUT:
                 return self._output(events)
             case ReplState.RESETTING:
                 return self._resetting(events)
             case _:
-                return self._idle(events)
+                events.append(Output(self._take(len(self._buffer))))
+                return False
 
     def _entering(self, events: list[Event]) -> bool:
         place = self._buffer.rfind(RAW_BANNER)
@@ -307,10 +321,10 @@ class RawRepl:
             self._move(ReplState.OUTPUT)
         return True
 
-    def _starting(self, events: list[Event]) -> bool:
+    def _starting(self) -> bool:
         place = self._buffer.find(b"OK")
         if place < 0:
-            return self._has_restarted(events)
+            return False
         self._take(place + 2)
         if self.state is ReplState.SENDING:  # noise: nothing was asked yet
             return True
@@ -318,8 +332,6 @@ class RawRepl:
         return True
 
     def _output(self, events: list[Event]) -> bool:
-        if self._has_restarted(events):
-            return False
         place = self._buffer.find(CTRL_D)
         if place:
             events.append(Output(self._take(place if place > 0 else len(self._buffer))))
@@ -331,17 +343,17 @@ class RawRepl:
             events.append(Output(self._take(1)))
             return True
         self._take(tail.size)
+        following, self._following = self._following, None
         if tail.verdict is Verdict.EXITED:
             self._exited = True
             self._move(ReplState.RESETTING)
             return True
-        self._move(ReplState.READY)
+        self._move(ReplState.READY if following is None else ReplState.ASKING)
+        self._code = memoryview(following or b"")
         events.append(Finished(tail.traceback))
         return True
 
     def _resetting(self, events: list[Event]) -> bool:
-        if self._has_restarted(events):
-            return False
         if self._unanswered:
             if len(self._buffer) < len(_RESETS) and _RESETS.startswith(self._buffer):
                 return False
@@ -361,14 +373,9 @@ class RawRepl:
         self._exited = False
         return True
 
-    def _idle(self, events: list[Event]) -> bool:
-        if not self._has_restarted(events):
-            events.append(Output(self._take(len(self._buffer))))
-        return False
-
     def _has_restarted(self, events: list[Event]) -> bool:
         """The banner of a fresh start and the friendly prompt, and nothing after it."""
-        if not self._buffer.endswith(b">>> "):
+        if not self._recent.endswith(b">>> "):
             return False
         found = _RESTARTED.search(self._recent)
         if found is None:
@@ -394,7 +401,7 @@ class RawRepl:
         self._forget_received()
         self._seen.clear()
         self._window = self._free = 0
-        self.paste = None
+        self.paste = self._following = None
         self._interrupted = self._exited = self._unanswered = False
         self.state = ReplState.ENTERING
 

@@ -144,6 +144,8 @@ class ScreenFilter:
             if found is not None and _KEPT.fullmatch(found[0]):
                 shown += found[0]
             data = data[found.end() if found else 1 :]
+        if data.endswith(b"\xc2"):  # perhaps the first half of a C1 control in UTF-8
+            data, self._held = data[:-1], data[-1:]
         return shown + _plain(data)
 
 

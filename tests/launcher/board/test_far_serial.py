@@ -37,18 +37,24 @@ class SlowRoute:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     async def open(self, command: Sequence[str], receiver: Receiver) -> Stream:
-        stream = await self._route.open(command, LateReceiver(receiver, self._delay))
+        late = LateReceiver(receiver, self._delay)
+        stream = await self._route.open(command, late)
         self.processes.append(stream._process)
-        return LateStream(stream, self._delay)
+        return LateStream(stream, late, self._delay)
 
 
 class LateReceiver:
     def __init__(self, receiver: Receiver, delay: float) -> None:
         self._receiver, self._delay = receiver, delay
         self._loop = asyncio.get_running_loop()
+        self.is_closed = False
 
     def data_received(self, data: bytes) -> None:
-        self._loop.call_later(self._delay, self._receiver.data_received, data)
+        self._loop.call_later(self._delay, self._arrived, data)
+
+    def _arrived(self, data: bytes) -> None:
+        if not self.is_closed:
+            self._receiver.data_received(data)
 
     def writable(self) -> None:
         self._receiver.writable()
@@ -58,8 +64,8 @@ class LateReceiver:
 
 
 class LateStream:
-    def __init__(self, stream: Stream, delay: float) -> None:
-        self._stream, self._delay = stream, delay
+    def __init__(self, stream: Stream, late: LateReceiver, delay: float) -> None:
+        self._stream, self._late, self._delay = stream, late, delay
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -70,6 +76,7 @@ class LateStream:
         self._loop.call_later(self._delay, self._stream.write, [bytes(buffer) for buffer in buffers])
 
     def close(self, dead: bool = False) -> None:
+        self._late.is_closed = True
         self._stream.close()
 
 

@@ -104,6 +104,12 @@ def test_a_write_is_whole_or_not_at_all(new: VirtualBoard) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await files.read("x") == b"old"
+        task = asyncio.create_task(files.write("x", b"newer"))
+        await asyncio.sleep(0.02)  # it is being opened
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await files.read("x") == b"old"
         assert [entry.name for entry in await files.listdir()] == ["boot.py", "x"]
 
     with_files(new, act)

@@ -232,6 +232,32 @@ def test_somebody_else_asks_a_board_that_has_no_raw_paste() -> None:
     assert pieces(repl) == [LARGE[:256], LARGE[256:] + b"\x04"]
 
 
+def test_code_that_is_sent_ahead() -> None:
+    repl = ready(raw_paste=True, windowed=True)
+    repl.run(LARGE)
+    repl.paste = None
+    assert repl.follow(LARGE * 2)
+    assert repl.paste == LARGE * 2
+    repl.paste = None
+    events = repl.receive(
+        b"R\x01\x80\x00\x01\x04one\x04\x04>R\x01\x80\x00\x01\x01\x04two\x04" + TRACEBACK + b"\x04>"
+    )
+    assert events == [Output(b"one"), Finished(b""), Output(b"two"), Finished(TRACEBACK)]
+    assert repl.state is ReplState.READY
+    assert pieces(repl) == []
+
+
+def test_code_that_cannot_be_sent_ahead() -> None:
+    assert not running(ready(raw_paste=True)).follow(LARGE)
+    repl = ready(raw_paste=False, windowed=True)
+    repl.run(LARGE)
+    assert not repl.follow(LARGE)
+    repl = ready(raw_paste=True, windowed=True)
+    assert not repl.follow(LARGE)
+    repl.run(LARGE)
+    assert not repl.follow(b"pass")
+
+
 # -- interrupt -------------------------------------------------------------------------------------
 
 
@@ -415,6 +441,22 @@ def test_output_comes_as_it_is_however_it_is_split(output: bytes, sizes: list[in
     events = fed(repl, output + b"\x04" + error + b"\x04>", sizes)
     assert printed(events) == output
     assert [event for event in events if not isinstance(event, Output)] == [Finished(error)]
+
+
+@given(before=st.binary(max_size=100), sizes=SIZES)
+def test_a_fresh_start_is_seen_however_it_is_split(before: bytes, sizes: list[int]) -> None:
+    for repl in (ready(), running(ready())):
+        events = fed(repl, before + b"\r\n" + FRESH, sizes)
+        assert events[-1] == Restarted(BANNER)
+
+
+@pytest.mark.parametrize("heard", [b"", b"R\x01\x80\x00\x01"])
+def test_a_fresh_start_instead_of_taking_code(heard: bytes) -> None:
+    repl = ready(raw_paste=True)
+    repl.run(LARGE)
+    pieces(repl)
+    repl.receive(heard)
+    assert repl.receive(FRESH)[-1] == Restarted(BANNER)
 
 
 @given(noise=st.binary(max_size=200), sizes=SIZES)
