@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def test_any_split_gives_the_same_frames(frames: list[tuple[Frame, bytes]], cuts
     reader = FrameReader()
     found = []
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    for begin, end in zip(places, places[1:], strict=False):
+    for begin, end in itertools.pairwise(places):
         found += list(reader.feed(data[begin:end]))
     assert found == frames
 
