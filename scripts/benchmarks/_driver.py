@@ -1,4 +1,4 @@
-"""A notebook's side of a benchmark, run by whatever Python has the contestant: needs jupyter_client and nothing of ours.
+"""A notebook's side of a benchmark, run by whatever Python has the contestant: it needs jupyter_client alone.
 
 One JSON object on each line of stdin, one on stdout: ``first`` (click to first result, then all is ended), ``open``,
 ``code`` (seconds of each of ``count`` runs), ``close``.  ``kernel`` names a kernelspec (with ``settings`` of its
@@ -24,7 +24,10 @@ class Notebook:
         self.process: subprocess.Popen[bytes] | None = None
         if "argv" in request:
             self.process = subprocess.Popen(
-                request["argv"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                request["argv"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
             self.client = BlockingKernelClient()
             self.client.load_connection_file(request["file"])
@@ -57,7 +60,9 @@ class Notebook:
             self.client.stop_channels()
             self.manager.shutdown_kernel(now=True)
         if self.process is not None:
-            with contextlib.suppress(Exception):  # it ends the kernel; what else goes wrong is of no account now
+            with contextlib.suppress(
+                Exception
+            ):  # it ends the kernel; what else goes wrong is of no account now
                 self.client.shutdown()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(5)

@@ -11,7 +11,10 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+
+from farkernel.backends.ssh_config import Place
 
 from .engine import wait_until
 from .ssh import SSHD, Sshd
@@ -100,6 +103,9 @@ class FarSshd(Sshd):
     def __init__(self, directory: Path, net: Network, options: Mapping[str, str] | None = None) -> None:
         self._network = net
         super().__init__(directory, options)
+
+    def place(self) -> Place:
+        return replace(super().place(), host=self._network.far_address)
 
     def know(self) -> None:
         public = (self.directory / "host_key.pub").read_text().split()
