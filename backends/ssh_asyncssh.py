@@ -8,10 +8,11 @@ import functools
 import os
 import socket
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 import asyncssh
-from asyncssh.encryption import get_encryption_algs
+from asyncssh.encryption import get_default_encryption_algs, get_encryption_algs
 from asyncssh.kex import get_kex_algs
 from asyncssh.mac import get_mac_algs
 from asyncssh.public_key import (
@@ -38,6 +39,8 @@ _ALIVE_INTERVAL = 15
 # What a channel may send before we have said that we took it.  We take all at once: the link bounds what is on the way.
 _WINDOW = 16 * 1024 * 1024
 _PACKET = 64 * 1024
+# With AES in the processor at both ends a byte costs half of what ChaCha20 takes, which is the usual first choice.
+_FAST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
 
@@ -287,7 +290,20 @@ def _options(
         chosen = [name for name in settings.chosen(keyword) if name.encode() in supported]
         if chosen:
             options[option] = chosen
+    if "encryption_algs" not in options and has_aes():
+        usual = [name.decode() for name in get_default_encryption_algs()]
+        options["encryption_algs"] = [*(name for name in _FAST if name in usual), *usual]
     return options
+
+
+@functools.cache
+def has_aes() -> bool:
+    """Whether this processor has instructions for AES (proc(5), cpuinfo)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return False
+    return any("aes" in line.split() for line in lines if line.lower().startswith(("flags", "features")))
 
 
 def lacks(settings: HostSettings) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 import uuid
@@ -88,13 +89,20 @@ class Plain:
 
 
 class ByHand(Plain):
-    """What people do without any of us: `ssh -L` for five ports, and the kernel as its command."""
+    """What people do without any of us: the kernel is started by ssh, and five ports are forwarded.
 
-    def __init__(self, driver: Driver, host: FarSshd, place: Path, argv: Sequence[str]) -> None:
-        super().__init__("ssh -L, by hand", driver, "")
+    ``apart``: by an `ssh -N` of its own, as guides say; else by the connection that the kernel's command has, which
+    OpenSSH treats otherwise (TCP_NODELAY is set with the first session: packet.c, ssh_packet_set_interactive).
+    """
+
+    def __init__(
+        self, name: str, driver: Driver, host: FarSshd, place: Path, argv: Sequence[str], apart: bool
+    ) -> None:
+        super().__init__(name, driver, "")
         self._host = host
         self._place = place
         self._argv = list(argv)
+        self._apart = apart
 
     def request(self) -> dict[str, Any]:
         first = next(_PORTS)
@@ -110,7 +118,12 @@ class ByHand(Plain):
         forwards = [word for port in ports.values() for word in ("-L", f"127.0.0.1:{port}:127.0.0.1:{port}")]
         kernel = " ".join(self._argv).replace("{connection_file}", str(file))
         login = ["-F", str(self._host.client_config), "-p", str(self._host.port), self._host.place().host]
-        return {"argv": ["ssh", *forwards, *login, f"exec {kernel}"], "file": str(file)}
+        there = ["ssh", *login, f"exec {kernel}"]
+        if not self._apart:
+            return {"argv": ["ssh", *forwards, *login, f"exec {kernel}"], "file": str(file)}
+        tunnel = shlex.join(["ssh", "-N", *forwards, *login])
+        script = f'{tunnel} & trap "kill $!" EXIT; {shlex.join(there)}'
+        return {"argv": ["sh", "-c", script], "file": str(file)}
 
 
 def sshpyk(net: Network, host: FarSshd, python: Path, place: Path, kernel: str) -> Plain:

@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,9 @@ for _ in range({MEGABYTES // 50}):
     create_comm(target_name="bulk", data={{}}, buffers=[chunk])
 """
 PRINTS = f"for number in range({LINES}): print('line', number)"
-LOCAL, BY_HAND, HELD, SPARE = "local kernel", "ssh -L, by hand", "farkernel, held", "farkernel, warm spare"
+LOCAL, BY_HAND = "local kernel", "ssh -N -L, by hand"
+HELD, SPARE, COLD = "farkernel, held", "farkernel, warm spare", "farkernel, cold"
+START_KEEPER = "from farkernel.launcher.client import KeeperClient; KeeperClient().request('status')"
 
 Code = Callable[[Plain], float]
 
@@ -66,7 +69,12 @@ class Arena:
         )
         self.far = Plain(HELD, ours, "far")
         self.spare = Plain(SPARE, ours, "spare")
-        self.by_hand = ByHand(self._driver(sys.executable), host, top, PYTHON_KERNEL)
+        self.by_hand = [
+            ByHand(BY_HAND, self._driver(sys.executable), host, top, PYTHON_KERNEL, apart=True),
+            ByHand(
+                "ssh -L, one command", self._driver(sys.executable), host, top, PYTHON_KERNEL, apart=False
+            ),
+        ]
         self.others = list(self._others(top, others))
 
     def _driver(self, python: str) -> Driver:
@@ -113,11 +121,15 @@ def with_spare(arena: Arena) -> float:
     return arena.spare.first()
 
 
-def cold(arena: Arena) -> float:
-    """Neither keeper nor connection nor agent."""
+def cold(arena: Arena, with_keeper: bool) -> float:
+    """No connection and no agent; without a keeper, or with one that has done nothing yet."""
     with contextlib.suppress(Exception), keeper() as client:
         client.request("end")
     wait_until(lambda: not arena.host.agents(), "the agent to end", 60)
+    if with_keeper:
+        command = [sys.executable, "-c", START_KEEPER]
+        subprocess.run(arena.net.inside(arena.net.near, *command), check=True)
+        time.sleep(1)
     return arena.far.first()
 
 
@@ -125,7 +137,7 @@ def start_tables(arena: Arena) -> list[Benchmark]:
     holder = Plain("holder", Driver(arena.net, sys.executable), "far")
     holder.open()  # so that the connection is held
     start = Benchmark("click to first result over SSH", "s", LOCAL, rounds=7)
-    rivals = [Contestant(each.name, each.first) for each in (arena.by_hand, *arena.others)]
+    rivals = [Contestant(each.name, each.first) for each in (*arena.by_hand, *arena.others)]
     start.run(
         [
             Contestant(LOCAL, arena.local.first),
@@ -140,19 +152,23 @@ def start_tables(arena: Arena) -> list[Benchmark]:
     with keeper() as client:
         for row in client.request("status")["allocations"]:
             client.request("release", allocation=row["allocation"])
-    first = Benchmark(
-        "click to first result over SSH, cold: no keeper, no connection, no agent", "s", LOCAL, rounds=7
+    first = Benchmark("click to first result over SSH, neither connection nor agent", "s", LOCAL, rounds=7)
+    first.run(
+        [
+            Contestant(LOCAL, arena.local.first),
+            Contestant(COLD, partial(cold, arena, True)),
+            Contestant("farkernel, and no keeper", partial(cold, arena, False)),
+        ]
     )
-    first.run([Contestant(LOCAL, arena.local.first), Contestant("farkernel, cold", partial(cold, arena))])
-    near, far = (statistics.median(result.samples) for result in first.results)
+    near, far, _ = (result.median for result in first.results)
     promise = Benchmark("the same against what is promised", "s", "local kernel + 0.5 s", rounds=1)
-    ours = Contestant("farkernel, cold", limit(far), at_most=1)
+    ours = Contestant(COLD, limit(far), at_most=1)
     promise.run([Contestant("local kernel + 0.5 s", limit(near + 0.5)), ours], warm_up=0)
     return [start, first, promise]
 
 
 def in_open_kernels(arena: Arena) -> list[Benchmark]:
-    running = [arena.near, arena.far, arena.by_hand, *arena.others]
+    running = [arena.near, arena.far, *arena.by_hand, *arena.others]
     for each in running:
         each.open()
     tables = trips(running)
