@@ -264,7 +264,7 @@ class FarAgent:
             self._reset(message.get("channel"))
         elif "event" in message:
             self._on_event(message)
-        elif message.get("id") in self._pending:
+        elif isinstance(message.get("id"), int) and message["id"] in self._pending:
             _, future = self._pending[message["id"]]
             if future.done():
                 return

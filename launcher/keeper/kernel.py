@@ -24,7 +24,7 @@ from . import spares, working_directory
 from .adopted import Adopted, left_behind
 from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
-from .facts import MOVES, Facts, IllegalMove, KernelGone, KernelState, reason_from_error
+from .facts import MOVES, Facts, IllegalMove, KernelGone, KernelState, reason_from_agent, reason_from_error
 from .far_agent import AgentGone, SessionLost
 from .user import KeeperUser
 from .wire import pack_request, unpack_message
@@ -367,9 +367,7 @@ class Kernel:
             self.local.hand_over()
             self._replenish()
         elif state == "ended":
-            self._end(
-                reason if isinstance(reason, dict) else {"kind": "unknown", "text": "the kernel has ended"}
-            )
+            self._end(reason_from_agent(reason))
 
     # messages
 

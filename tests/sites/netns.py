@@ -104,6 +104,10 @@ class FarSshd(Sshd):
         self._network = net
         super().__init__(directory, options)
 
+    def __enter__(self) -> FarSshd:
+        self.start()
+        return self
+
     def place(self) -> Place:
         return replace(super().place(), host=self._network.far_address)
 
