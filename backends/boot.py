@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..launcher.errors import FarkernelError
+from ..launcher.text import one_line
 from .archive import Archive, loader_text, places_text
 
 __all__ = ["PYTHONS", "Archive", "Boot", "BootError", "Greeting", "places_text"]
@@ -137,7 +138,7 @@ class Greeting:
 
     def ended(self, said: str) -> BootError:
         """The stream ended before the link began."""
-        shown = said or self._seen[-500:].decode("utf-8", "replace").strip()
+        shown = one_line(said or self._seen[-500:].decode("utf-8", "replace"))[-500:]
         return BootError(
             f"the far end closed the connection before the agent answered{': ' + shown if shown else ''}",
             "Try the same by hand; a login shell that does not run commands looks like this",
@@ -153,12 +154,12 @@ class Greeting:
 
     def _error(self, word: str, text: str) -> BootError:
         if word == "nopython":
-            return NoPython(self._pythons, text.strip())
+            return NoPython(self._pythons, one_line(text)[:1000])
         error: dict[str, Any] = {}
         if word == "error":
             try:
                 error = dict(json.loads(text))
             except (ValueError, TypeError):
                 error = {"what": text}
-        what = str(error.get("what", f"the far end said {word!r}"))[:1000]
-        return BootError(what, str(error.get("advice", ""))[:1000], final=bool(error.get("final", True)))
+        what = one_line(error.get("what", f"the far end said {word[:100]!r}"))[:1000]
+        return BootError(what, one_line(error.get("advice", ""))[:1000], final=bool(error.get("final", True)))

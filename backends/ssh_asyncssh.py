@@ -8,6 +8,7 @@ import functools
 import os
 import socket
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 import asyncssh
@@ -42,6 +43,8 @@ _PACKET = 64 * 1024
 # It tells of every channel at INFO; what matters we log ourselves.
 asyncssh.set_log_level("WARNING")
 
+# With AES in the processor at both ends a byte costs half of what ChaCha20 takes, which is the usual first choice.
+_FAST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
 
@@ -280,8 +283,6 @@ def _options(
         if settings.compression
         else ["none", "zlib@openssh.com"],
     }
-    if not settings.chosen("ciphers"):
-        options["encryption_algs"] = _ciphers()
     if settings.methods:
         options["preferred_auth"] = list(settings.methods)
     if settings.proxy_command is not None:
@@ -299,13 +300,20 @@ def _options(
         chosen = [name for name in settings.chosen(keyword) if name.encode() in supported]
         if chosen:
             options[option] = chosen
+    if "encryption_algs" not in options and has_aes():
+        usual = [name.decode() for name in get_default_encryption_algs()]
+        options["encryption_algs"] = [*(name for name in _FAST if name in usual), *usual]
     return options
 
 
-def _ciphers() -> list[str]:
-    """asyncssh's own, but AES-GCM first, which carries 1.5 to 2 times what ChaCha20 does in this process."""
-    usual = [name.decode() for name in get_default_encryption_algs()]
-    return sorted(usual, key=lambda name: "gcm" not in name)
+@functools.cache
+def has_aes() -> bool:
+    """Whether this processor has instructions for AES (proc(5), cpuinfo)."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return False
+    return any("aes" in line.split() for line in lines if line.lower().startswith(("flags", "features")))
 
 
 def lacks(settings: HostSettings) -> str | None:

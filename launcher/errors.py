@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from .text import clean
+
 
 class FarkernelError(Exception):
     """Base of all our errors; ``str()`` gives the sentence and what to do."""
@@ -42,7 +44,7 @@ class RemoteError(FarkernelError):
         if not isinstance(error, dict):
             return cls("error", f"unreadable error: {str(error)[:200]!r}", "")
         return cls(
-            str(error.get("kind", "error"))[:64],
-            str(error.get("what", "unknown error"))[:2000],
-            str(error.get("advice", ""))[:2000],
+            clean(error.get("kind", "error"))[:64],
+            clean(error.get("what", "unknown error"), keep="\n\t")[:2000],
+            clean(error.get("advice", ""), keep="\n\t")[:2000],
         )

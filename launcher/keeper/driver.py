@@ -19,6 +19,7 @@ from ...backends.contract import Route, RouteError, Stream
 from ..agent.frames import LinkViolation, NoCommonVersion
 from ..agent.link import Bye, Connected, Event, HalfOpen, Link, LinkState
 from ..errors import FarkernelError
+from ..text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ class LinkDriver:
         """Connect, and connect again, until cancelled."""
         pause = _FIRST_PAUSE
         lost = self._loop.time()
+        ended = ""
         try:
             while True:
                 self._set(DriverState.OPENING, self.why)
@@ -125,9 +127,12 @@ class LinkDriver:
                 limit = _UNREACHED_PAUSE if self._unreached and self._loop.time() - lost < _SOON else pause
                 wait = None if needs_user else min(pause, limit) * random.uniform(0.5, 1.0)
                 await self._pause(why, wait)
+        except FarkernelError as error:
+            ended = error.what
+            raise
         finally:
             self._drop("keeper ends")
-            self._set(DriverState.ENDED, self.why)
+            self._set(DriverState.ENDED, ended or self.why)
 
     async def _pause(self, why: str, wait: float | None) -> None:
         self.next_try = None if wait is None else time.time() + wait
@@ -179,7 +184,7 @@ class LinkDriver:
         self.pump()
 
     def closed(self, said: str) -> None:
-        why = said.splitlines()[-1] if said else "the connection ended"
+        why = one_line(said.splitlines()[-1])[-500:] if said.strip() else "the connection ended"
         if self._greeting is not None:
             self._finish(self._greeting.ended(said))
         elif self._over is not None and not self._over.done():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import FarkernelError
+from ..text import clean
 
 
 class KernelState(enum.Enum):
@@ -110,6 +111,14 @@ class Facts:
             "created": self.created,
             "since": self.since,
         }
+
+
+def reason_from_agent(said: Any) -> dict[str, Any]:
+    """An agent's reason, in its form whatever was sent; it goes into notebooks and onto terminals."""
+    told = said if isinstance(said, dict) else {"kind": "unknown", "text": "the kernel has ended"}
+    words = {name: clean(told.get(name) or "", keep="\n\t")[:20_000] for name in ("kind", "text", "tail")}
+    numbers = {name: told.get(name) for name in ("status", "signum")}
+    return {**words, **{name: each if isinstance(each, int) else None for name, each in numbers.items()}}
 
 
 def reason_from_error(error: dict[str, str]) -> dict[str, Any]:

@@ -272,7 +272,7 @@ class FarAgent:
             self._ran.pop(int(message.get("channel") or 0), _nobody)(message)
         elif "event" in message:
             self._on_event(message)
-        elif message.get("id") in self._pending:
+        elif isinstance(message.get("id"), int) and message["id"] in self._pending:
             _, future = self._pending[message["id"]]
             if future.done():
                 return

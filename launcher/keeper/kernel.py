@@ -26,7 +26,7 @@ from . import spares, working_directory
 from .adopted import Adopted, left_behind
 from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
-from .facts import MOVES, Facts, IllegalMove, KernelGone, KernelState, reason_from_error
+from .facts import MOVES, Facts, IllegalMove, KernelGone, KernelState, reason_from_agent, reason_from_error
 from .far_agent import AgentGone, SessionLost
 from .idle import IdleClock, duration_text
 from .programs import devices, start
@@ -382,9 +382,7 @@ class Kernel:
             self._idle.start()
             self._replenish()
         elif state == "ended":
-            found = (
-                reason if isinstance(reason, dict) else {"kind": "unknown", "text": "the kernel has ended"}
-            )
+            found = reason_from_agent(reason)
             if self.allocation is not None and self.allocation.costly is not None and not self._stop_asked:
                 self._chore(self._end_explained(self.allocation.costly, found), "explain the end")
             else:

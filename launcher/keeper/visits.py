@@ -205,6 +205,8 @@ class Said:
 
     def data_received(self, data: bytes) -> None:
         self.data = (self.data + data)[:_MOST_SAID]
+        if len(self.data) == _MOST_SAID and not self.over.done():
+            self.over.set_result("it prints without end")
 
     def writable(self) -> None:
         """All goes out at once."""

@@ -73,11 +73,12 @@ def local_spec(name: str, argv: list[str]) -> None:
     )
 
 
-def menu_entry(name: str, kernel: str) -> None:
-    """The same kernel through a `local:` target."""
+def menu_entry(name: str, kernel: str, address: str = "local:", *settings: str) -> None:
+    """The same kernel through a target; ``settings`` are more lines of its configuration."""
     config = Path(os.environ["XDG_CONFIG_HOME"]) / "farkernel"
     config.mkdir(exist_ok=True)
-    (config / f"{name}.toml").write_text(f'[targets.{name}]\naddress = "local:"\nkernel = "{kernel}"\n')
+    lines = [f"[targets.{name}]", f'address = "{address}"', f'kernel = "{kernel}"', *settings, ""]
+    (config / f"{name}.toml").write_text("\n".join(lines))
     directory = Path(os.environ["JUPYTER_DATA_DIR"]) / "kernels" / name
     directory.mkdir(parents=True)
     provisioner = {"provisioner_name": "farkernel", "config": {"target": name}}

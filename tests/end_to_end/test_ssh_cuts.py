@@ -105,7 +105,7 @@ class Reader:
                 code = f"work({sent}, {blob(sent, size)!r})"
                 self._cells[self._client.execute(code, store_history=False, stop_on_error=False)] = sent
                 sent += 1
-            ready = self._poller.poll(max(0.0, end - time.monotonic()) * 1000)
+            ready = self._poller.poll(int(max(0.0, end - time.monotonic()) * 1000))
             assert ready, f"only {len(self.replies)} of {cells} cells came to an end"
             for socket, _ in ready:
                 self._take(self._sockets[socket].get_msg(timeout=10), size)

@@ -51,7 +51,7 @@ def narrow(far: Far, delay: float) -> None:
 def flooded(far: Far, notebook: Notebook, delay: float = 0.0) -> str:
     """A cell that prints far more than the line takes, for some seconds already."""
     narrow(far, delay)
-    cell = notebook.client.execute(FLOOD)
+    cell = str(notebook.client.execute(FLOOD))
     time.sleep(FULL)
     return cell
 

@@ -16,6 +16,13 @@ from .engine import DEADLINE, Engine, wait_until
 from .ssh import Sshd
 from .wire import Wire, wire_to
 
+TICKS = """
+import time
+for number in range({count}):
+    print(number, flush=True)
+    time.sleep(0.05)
+"""
+
 
 class Notebook:
     """A client of one kernel; ``fields`` are those of the keeper's `launch`."""
@@ -54,6 +61,49 @@ class Notebook:
             message = self.client.get_iopub_msg(timeout=max(0.0, end - time.monotonic()))
             if wanted in str(message["content"]):
                 return message, time.monotonic()
+
+
+class Ticking:
+    """A cell that prints numbers, and what has come of it."""
+
+    def __init__(self, notebook: Notebook, seconds: float) -> None:
+        self.notebook = notebook
+        self.text = ""
+        self.notices: list[str] = []
+        self.count = int(seconds * 20)
+        self.cell = notebook.client.execute(TICKS.format(count=self.count))
+        self.ended = False
+        self.next(DEADLINE)
+
+    def next(self, deadline: float) -> float:
+        """Wait for output; returns when it came."""
+        end = time.monotonic() + deadline
+        while not self._take(max(0.0, end - time.monotonic())):
+            pass
+        return time.monotonic()
+
+    def _take(self, timeout: float) -> bool:
+        """One message; whether it came from the kernel."""
+        message = self.notebook.client.get_iopub_msg(timeout=timeout)
+        if message["parent_header"].get("msg_id") != self.cell:
+            return False
+        if "display_data" in message["msg_type"]:
+            self.notices.append(message["content"]["data"]["text/plain"])
+            return False
+        if message["msg_type"] == "stream":
+            self.text += message["content"]["text"]
+        self.ended = message["content"].get("execution_state") == "idle"
+        return True
+
+    def drain(self) -> None:
+        """Take what is there already."""
+        while self.notebook.client.iopub_channel.msg_ready():
+            self._take(DEADLINE)
+
+    def to_the_end(self) -> None:
+        while not self.ended:
+            self.next(DEADLINE)
+        assert [int(line) for line in self.text.split()] == list(range(self.count))
 
 
 class Far:

@@ -1,0 +1,103 @@
+"""A network that loses what it is given (DESIGN §6): packets dropped in silence, a cable pulled, another address."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..sites.engine import DEADLINE, Engine, run_cell, wait_until
+from ..sites.far import Notebook, Ticking
+from ..sites.lossy_network import FarSshd, Network, network
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
+
+FLOWS = 2.0  # seconds after the network is back (DESIGN §6)
+KEEPER = "from farkernel.launcher.client import KeeperClient; KeeperClient().request('status')"
+
+
+@pytest.fixture
+def net() -> Iterator[Network]:
+    with network() as made:
+        yield made
+
+
+@pytest.fixture
+def host(net: Network, home: Path) -> Iterator[FarSshd]:
+    with FarSshd(home.parent / "sshd", net) as host:
+        host.write_client_config()
+        yield host
+
+
+@pytest.fixture
+def notebook(engine: Engine, net: Network, host: FarSshd) -> Iterator[Notebook]:
+    """The keeper is on the near host, the notebook beside it."""
+    engine.target("far", address=host.address, kernel="python3", ssh_config=str(host.client_config))
+    subprocess.run(net.inside(net.near, sys.executable, "-c", KEEPER), check=True)
+    with Notebook(engine) as notebook:
+        assert "up" in run_cell(notebook.client, "print('up')").text
+        yield notebook
+        engine.client.request("stop", kernel=notebook.kernel, now=True)
+    engine.close()
+    wait_until(lambda: not host.agents(), "the far agent to end", 20)
+
+
+def black_out(net: Network, notebook: Notebook, seconds: float) -> None:
+    ticking = Ticking(notebook, seconds + 5)
+    net.silence()
+    time.sleep(seconds)
+    ticking.drain()
+    net.heal()
+    back = time.monotonic()
+    late = ticking.next(DEADLINE) - back
+    print(f"\npackets lost for {seconds:.0f} s: output flows {late:.2f} s after the network is back")
+    assert late <= FLOWS
+    ticking.to_the_end()
+
+
+@pytest.mark.parametrize("seconds", [5, 11])
+def test_output_flows_when_packets_get_through_again(
+    net: Network, notebook: Notebook, seconds: float
+) -> None:
+    black_out(net, notebook, seconds)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seconds", [60, 600])
+def test_output_flows_after_a_long_loss(net: Network, notebook: Notebook, seconds: float) -> None:
+    black_out(net, notebook, seconds)
+
+
+def test_a_cable_that_is_plugged_in_again(net: Network, notebook: Notebook) -> None:
+    """Here every try fails at once, and none of them troubles anybody."""
+    ticking = Ticking(notebook, 16)
+    net.unplug()
+    time.sleep(10)
+    ticking.drain()
+    net.plug()
+    back = time.monotonic()
+    late = ticking.next(DEADLINE) - back
+    print(f"\nno cable for 10 s: output flows {late:.2f} s after it is there again")
+    assert late <= FLOWS
+    ticking.to_the_end()
+    assert any("down since" in notice for notice in ticking.notices)
+
+
+def test_another_network_with_another_address(net: Network, notebook: Notebook, host: FarSshd) -> None:
+    ticking = Ticking(notebook, 12)
+    net.move()
+    moved = time.monotonic()
+    while host.logins() < 2:
+        assert time.monotonic() - moved < DEADLINE
+        time.sleep(0.05)
+    found = time.monotonic()
+    ticking.drain()
+    late = ticking.next(DEADLINE) - found
+    print(f"\nanother address: found after {found - moved:.1f} s, output flows {late:.2f} s later")
+    assert late <= FLOWS
+    ticking.to_the_end()
