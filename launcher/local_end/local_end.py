@@ -197,6 +197,7 @@ class LocalEnd:
             self._sockets.close()
             self._log.close()
             self._positions.close()
+            self._cells.close()
             self._missed.close()
         if forget:
             if not self._given:
@@ -312,7 +313,7 @@ class LocalEnd:
         self.holding = False
         questions, held = self._room.leave()
         for question in questions:
-            self._take(question.channel, question.frames)
+            self._take(question.channel, question.message, question.frames)
         for request in held:
             self._forward(request)
 
@@ -389,7 +390,7 @@ class LocalEnd:
         """For kernels that are interrupted by message; the answer concerns no client."""
         message = self.composer.request("interrupt_request", {}, [b"farkernel"])
         self._own_requests.add(message.msg_id)
-        self._take("control", [bytes(frame) for frame in message.frames()])
+        self._take("control", message, [bytes(frame) for frame in message.frames()])
 
     def release_shutdown(self) -> None:
         """The front end means it: the kernel gets the request that was held, or comes now, or else one of ours."""
@@ -450,16 +451,19 @@ class LocalEnd:
             self._far.interrupt_soon()
             self.reply(channel, self.composer.interrupt_reply(message))
         elif channel != "stdin" or not self._question.takes(message):
-            self._take(channel, whole)
+            self._take(channel, message, whole)
 
     def _passes_interrupts(self) -> bool:
         return not self.holding and self._far.interrupts_by_message
 
-    def _take(self, channel: str, frames: list[bytes]) -> None:
+    def _take(self, channel: str, message: Message, frames: list[bytes]) -> None:
         self._last_used = time.time()
-        request = self._log.add(channel, frames)
+        shutdown = channel == "control" and message.msg_type == "shutdown_request"
+        at_once = not shutdown and not self.holding and self._ended is None
+        request = self._log.add(channel, frames, numbered=at_once)
+        request.message = message
         self._begin(request)
-        if channel == "control" and request.message.msg_type == "shutdown_request":
+        if shutdown:
             self._hold_shutdown(request)
             return
         if request.is_cell and self._cells.add(request.message):
@@ -499,7 +503,8 @@ class LocalEnd:
     def _forward(self, request: Request) -> None:
         if request.is_cell:
             self._say_notes(request)
-        self._log.number(request)
+        if not request.number:
+            self._log.number(request)
         self._send(request)
         if request.channel == "stdin":
             self._done(request)  # an input_reply gets no answer by which its end could be seen
