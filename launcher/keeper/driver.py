@@ -99,7 +99,8 @@ class LinkDriver:
         self._greeting: Greeting | None = None
         self._over: asyncio.Future[str] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._pumping = False
+        self._pumping = self._delivering = False
+        self._delivered: list[Callable[[], None]] = []
         self._was_up = False
         self._unreached = False  # the last try got to nobody
         self._silent = False  # the connection is half-open: what carries it must not be used again
@@ -153,6 +154,7 @@ class LinkDriver:
             stream is None
             or self._greeting is not None
             or self._pumping
+            or self._delivering  # once at its end, for all of it
             or self.link.state is not LinkState.UP
         ):
             return
@@ -164,6 +166,13 @@ class LinkDriver:
             self._pumping = False
         self.on_pumped()
         self._arm()
+
+    def after_delivery(self, callback: Callable[[], None]) -> None:
+        """Call back when all that came in together has been delivered; it will not be long."""
+        if self._delivering:
+            self._delivered.append(callback)
+        else:
+            self._loop.call_soon(callback)
 
     # Receiver
 
@@ -236,6 +245,16 @@ class LinkDriver:
         return rest
 
     def _deliver(self, events: Sequence[Event]) -> None:
+        self._delivering = True
+        try:
+            self._deliver_each(events)
+        finally:
+            self._delivering = False
+            callbacks, self._delivered = self._delivered, []
+            for callback in callbacks:
+                callback()
+
+    def _deliver_each(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, Connected):
                 self._was_up = True

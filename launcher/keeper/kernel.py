@@ -430,6 +430,12 @@ class Kernel:
         if self.allocation is not None and channel in self._channels:
             self.allocation.agent.send(self._channels[channel], pack_request(number, encode_message(frames)))
 
+    def after_delivery(self, callback: Callable[[], None]) -> None:
+        if self.allocation is not None:
+            self.allocation.agent.driver.after_delivery(callback)
+        else:
+            self._loop.call_soon(callback)
+
     def info_seen(self, info: dict[str, Any]) -> None:
         self._owner.remember_info(self.facts.entry, info)
 

@@ -53,6 +53,7 @@ class Far(Protocol):
     @property
     def interrupts_by_message(self) -> bool: ...
     def to_kernel(self, channel: str, number: int, frames: Sequence[Buffer]) -> None: ...
+    def after_delivery(self, callback: Callable[[], None]) -> None: ...
     def interrupt_soon(self) -> None: ...
     def cell_waits(self) -> None: ...
     def answers_awaited(self, some: bool) -> None: ...
@@ -116,7 +117,8 @@ class LocalEnd:
         self._active: dict[str, Request] = {}
         self._iopub_seen = 0
         self._queue: deque[tuple[int, list[Buffer], bool, Consumed]] = deque()
-        self._hold_output = False
+        self._hold_output = self._written_soon = False
+        self._newest_parent = b"", ""
         self._undelivered: deque[tuple[float, str, bytes, list[Buffer]]] = deque()
         self._replies_until = 0.0
         self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
@@ -534,7 +536,7 @@ class LocalEnd:
             return
         try:
             message = Message.split(frames)
-            parent_id = str(message.parent.get("msg_id", ""))
+            parent_id = self._parent_of(message)
             changed = self._signer.with_session(message, self.session, number <= self._doubtful.get(name, 0))
         except MessageError as error:
             log.error("%s: the kernel sent on %s: %s", self._name, name, error)
@@ -548,6 +550,13 @@ class LocalEnd:
             self._answer(name, changed, parent_id)
             self._positions[name] = number
             consumed()
+
+    def _parent_of(self, message: Message) -> str:
+        """The `msg_id` of its parent; all that one request causes has the very same bytes there.  Raises MessageError."""
+        header = message.parts[1]
+        if header != self._newest_parent[0]:
+            self._newest_parent = header, str(message.parent.get("msg_id", ""))
+        return self._newest_parent[1]
 
     def _answer(self, name: str, message: Message, parent_id: str) -> None:
         request = self._active.get(parent_id)
@@ -638,9 +647,17 @@ class LocalEnd:
         if shown and not self._sockets_now.iopub.subscribers:
             self._missed.add()
         if frames:
-            self._sockets_now.iopub.publish(frames, number)
+            self._sockets_now.iopub.publish(frames, number, more=True)
+            if not self._written_soon:
+                self._written_soon = True
+                self._far.after_delivery(self._write_published)
         self._positions["iopub"] = number
         consumed()
+
+    def _write_published(self) -> None:
+        self._written_soon = False
+        if self._sockets is not None:
+            self._sockets.iopub.flush()
 
     def _flush(self) -> None:
         while self._queue and not self._hold_output and not self._sockets_now.iopub.full:
