@@ -11,7 +11,7 @@ import enum
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ...backends.boot import Archive, Boot, BootError, Greeting
@@ -177,11 +177,13 @@ class LinkDriver:
     # Receiver
 
     def data_received(self, data: bytes) -> None:
-        with self._judging():
+        try:
             if self._greeting is not None:
                 data = self._greet(data)
             if self._greeting is None and data:
                 self._deliver(self.link.receive(data, self._loop.time()))
+        except (LinkViolation, FarkernelError) as error:
+            self._judge(error)
         self.pump()
 
     def writable(self) -> None:
@@ -300,21 +302,20 @@ class LinkDriver:
     def _tick(self) -> None:
         self._timer = None
         if self._stream is not None and self._greeting is None:
-            with self._judging():
+            try:
                 self._deliver(self.link.tick(self._loop.time()))
+            except (LinkViolation, FarkernelError) as error:
+                self._judge(error)
             self.pump()
 
-    @contextlib.contextmanager
-    def _judging(self) -> Iterator[None]:
+    def _judge(self, error: LinkViolation | FarkernelError) -> None:
         """What is wrong with the far end's bytes ends the connection, and is told by `run`."""
-        try:
-            yield
-        except NoCommonVersion as error:
+        if isinstance(error, NoCommonVersion):
             self._finish(BootError(error.what, error.advice, final=True))
-        except LinkViolation as violation:
-            log.error("link to %s: %s", self._allocation, violation)
-            self._finish(FarEndBroke(str(violation)))
-        except FarkernelError as error:
+        elif isinstance(error, LinkViolation):
+            log.error("link to %s: %s", self._allocation, error)
+            self._finish(FarEndBroke(str(error)))
+        else:
             self._finish(error)
 
     def _set(self, state: DriverState, why: str) -> None:

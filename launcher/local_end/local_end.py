@@ -552,7 +552,7 @@ class LocalEnd:
             consumed()
 
     def _parent_of(self, message: Message) -> str:
-        """The `msg_id` of its parent; all that one request causes has the very same bytes there.  Raises MessageError."""
+        """The `msg_id` of its parent, whose bytes are the same in all that one request causes.  Raises MessageError."""
         header = message.parts[1]
         if header != self._newest_parent[0]:
             self._newest_parent = header, str(message.parent.get("msg_id", ""))

@@ -1,8 +1,8 @@
 """What clients asked and has not been answered yet, on disk, so that a killed keeper forgets no cell.
 
 One append-only file per kernel.  Each request is written before it is acted on; it gets its number when it is forwarded
-(also written first), and is struck out when the kernel is done with it.  The file is started afresh when little of it is
-open any more.
+(also written first), and is struck out when the kernel is done with it.  The file is started afresh when little of it
+is open any more.
 """
 
 from __future__ import annotations
