@@ -400,7 +400,7 @@ class Kernel:
 
     # messages
 
-    def _from_kernel(self, name: str, data: bytes | bytearray) -> None:
+    def _from_kernel(self, name: str, data: Buffer) -> None:
         """One message of the kernel; an empty one is the end of the channel."""
         if not data:
             return
