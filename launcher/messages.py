@@ -28,8 +28,9 @@ JsonObject = dict[str, Any]
 
 _MAX_IDENTITIES = 16
 _EMPTY = b"{}"
-# Encoders are kept: json.dumps with separators makes a new one on every call.  ASCII only, so that a lone
-# surrogate in somebody's header goes through instead of failing to encode.
+# They are kept: json.dumps with separators makes a new one on every call, json.loads guesses encodings.  Encoded as
+# ASCII only, so that a lone surrogate in somebody's header goes through instead of failing to encode.
+_decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -45,7 +46,7 @@ class MessageError(FarkernelError):
 def parse_object(part: Buffer, name: str = "part") -> JsonObject:
     """A JSON object out of one part of a message."""
     try:
-        value = json.loads(part if isinstance(part, bytes) else bytes(part))
+        value = _decode(str(part, "utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8, and integers of 5,000 digits
         raise MessageError(f"its {name} is not JSON ({type(error).__name__})") from None
     if not isinstance(value, dict):

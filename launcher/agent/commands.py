@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any, Callable, Dict, List, Mapping, Union
 
+from .frames import Buffer
 from .link import ChannelError, Link, Priority
 from .ports import Address, Port, Ports
 from .problems import BadRequest, NoProgram, Problem
@@ -111,7 +112,7 @@ class Command(Port):
         self._watch()
         self._look_whether_over()
 
-    def received(self, data: Union[bytes, bytearray]) -> None:
+    def received(self, data: Buffer) -> None:
         if self._deaf:
             self._consumed(len(data))
         else:

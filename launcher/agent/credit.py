@@ -12,12 +12,11 @@ allowance, which comes free when the message before it is consumed.
 """
 
 from collections import deque
-from typing import Deque, Dict, List, Optional, Union
+from typing import Deque, Dict, List, Optional
 
+from .assembly import Assembly
 from .channels import CHANNEL_CREDIT, MESSAGE_COST, Priority
 from .frames import FIRST, LAST, NUMBER, WANT, Buffer, LinkViolation
-
-Data = Union[bytes, bytearray]
 
 CHANNEL_MOST = 8 * 1024 * 1024  # the largest window of a channel
 POOL = 64 * 1024 * 1024  # what windows may have beyond CHANNEL_CREDIT, all channels of a link together
@@ -70,7 +69,7 @@ class Receiver:
     """
 
     __slots__ = (
-        "_allowance_end", "_calm", "_end", "_lent", "_parts", "_pool", "_reserved", "_size", "_units",
+        "_allowance_end", "_calm", "_coming", "_end", "_lent", "_pool", "_reserved", "_units",
         "_wanting", "allowed", "arrived", "closed", "number", "priority", "released", "stream", "window",
     )  # fmt: skip
 
@@ -86,8 +85,7 @@ class Receiver:
         self._pool = pool
         self._reserved = 0  # what the pool has given beyond CHANNEL_CREDIT
         self._units: Deque[int] = deque()  # payload bytes of each message given out and not consumed
-        self._parts: Optional[bytearray] = None  # the message being put together,
-        self._size = 0  # its size as announced,
+        self._coming: Optional[Assembly] = None  # the message being put together,
         self._end = 0  # and the position of its end
         self._lent = 0  # of the class's allowance
         self._allowance_end = 0  # position of the end of the large message that has the allowance; 0: none
@@ -100,13 +98,13 @@ class Receiver:
 
     # -- what comes in
 
-    def accept(self, flags: int, payload: Buffer) -> Optional[Data]:
+    def accept(self, flags: int, payload: Buffer) -> Optional[Buffer]:
         """One DATA frame; gives the message (or the bytes of a stream) that is whole with it."""
         if self.closed:
             raise self._violation("data after CLOSE")
-        whole: Optional[Data] = None
+        whole: Optional[Buffer] = None
         if flags & FIRST:
-            if self._parts is not None:
+            if self._coming is not None:
                 raise self._violation("a message within a message")
             if flags & LAST:
                 if len(payload) > self._pool.max_message:
@@ -120,13 +118,13 @@ class Receiver:
             whole = self._go_on(payload, bool(flags & LAST))
         if flags & WANT:
             self._wanting = True
-        if self._parts is not None:
+        if self._coming is not None:
             self.top_up()
         return whole
 
     def close(self) -> None:
         """CLOSE came: what was allowed and not used is void."""
-        if self.closed or self._parts is not None:
+        if self.closed or self._coming is not None:
             raise self._violation("CLOSE at the wrong moment")
         self.closed = True
         self.allowed = self.arrived
@@ -135,30 +133,30 @@ class Receiver:
         self._settle()
 
     def _begin(self, payload: Buffer) -> None:
-        size = len(payload) - NUMBER.size
-        if self.stream or size <= 0:
+        begun = len(payload) - NUMBER.size
+        if self.stream or begun <= 0:
             raise self._violation("a message that begins wrongly")
-        self._size = NUMBER.unpack_from(payload)[0]
-        if not size < self._size <= self._pool.max_message:
-            raise self._violation("a message of {} bytes".format(self._size))
-        self._end = self.arrived + MESSAGE_COST + self._size
-        self._arrive(size + MESSAGE_COST)
-        self._parts = bytearray(memoryview(payload)[NUMBER.size :])
+        size = NUMBER.unpack_from(payload)[0]
+        if not begun < size <= self._pool.max_message:
+            raise self._violation("a message of {} bytes".format(size))
+        self._end = self.arrived + MESSAGE_COST + size
+        self._arrive(begun + MESSAGE_COST)
+        self._coming = Assembly(size, memoryview(payload)[NUMBER.size :])
 
-    def _go_on(self, payload: Buffer, last: bool) -> Optional[Data]:
-        parts = self._parts
-        if parts is None:
+    def _go_on(self, payload: Buffer, last: bool) -> Optional[Buffer]:
+        coming = self._coming
+        if coming is None:
             raise self._violation("a piece of no message")
-        size = len(parts) + len(payload)
-        if not payload or (size != self._size if last else size >= self._size):
+        filled = coming.filled + len(payload)
+        if not payload or (filled != coming.size if last else filled >= coming.size):
             raise self._violation("a message that is not as long as announced")
         self._arrive(len(payload))
-        parts += payload
+        coming.add(payload)
         if not last:
             return None
-        self._parts = None
-        self._units.append(size)
-        return parts
+        self._coming = None
+        self._units.append(coming.size)
+        return coming.whole()
 
     def _arrive(self, cost: int) -> None:
         self.arrived += cost
@@ -216,7 +214,7 @@ class Receiver:
             self._wanting = False
             self._calm = 0
             self.window += min(self.window, CHANNEL_MOST - self.window, self._pool.free // _SHARE)
-        elif self._parts is None:
+        elif self._coming is None:
             self._calm = 0
             self.window = max(CHANNEL_CREDIT, self.window // 2)
 
@@ -224,24 +222,26 @@ class Receiver:
         """Raise what the sender is allowed, if that is worth a CREDIT frame."""
         if self.closed:
             return
-        assembling = self._parts is not None
-        if assembling:
-            self._lend(self.allowed - self.arrived)
+        coming = self._coming
+        if coming is not None:
+            self._lend(coming, self.allowed - self.arrived)
         target = self.released + self.window
         if self._allowance_end:
             target += min(self._lent, self._allowance_end - self.released)
         gain = target - self.allowed
         quarter = self.window // 4
         if gain < quarter:
-            lacking = assembling and self.allowed < self._end and self.allowed - self.arrived < quarter
+            lacking = (
+                coming is not None and self.allowed < self._end and self.allowed - self.arrived < quarter
+            )
             if gain <= 0 or not lacking:
                 return
         self.allowed = target
         self._pool.due[self.number] = self
 
-    def _lend(self, room: int) -> None:
+    def _lend(self, coming: Assembly, room: int) -> None:
         """The message being put together may not fit the window, also when all before it is consumed."""
-        size = MESSAGE_COST + self._size
+        size = MESSAGE_COST + coming.size
         if size <= self.window or self._allowance_end not in (0, self._end) or not self._pool.borrow(self):
             return
         self._allowance_end = self._end

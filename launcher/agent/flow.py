@@ -69,12 +69,14 @@ class Window:
         self.in_flight += size
         self._since_hurry += size
         full = self.in_flight >= self.size
-        if full:
+        hurry = full or self._since_hurry * 4 >= self.size
+        # At the start a quarter counts as a need, as in Linux's slow start (`tcp_is_cwnd_limited`): or short cells
+        # would never outgrow the first window, and each of their messages would be acknowledged at once.
+        if full or (hurry and self._starting):
             self._limited = True
-        if full or self._since_hurry * 4 >= self.size:
+        if hurry:
             self._since_hurry = 0
-            return True
-        return False
+        return hurry
 
     def measured(self, round_trip: float, now: float) -> None:
         """A round trip was seen, of a PING (or, by `acknowledged`, of a frame)."""
@@ -91,6 +93,8 @@ class Window:
     def acknowledged(self, size: int, number: int, last_sent: int, round_trip: float, now: float) -> None:
         """`size` bytes have arrived, the last of them in frame `number`; `last_sent` begins a new round."""
         self.in_flight -= size
+        if not self.in_flight:
+            self._since_hurry = 0
         self.measured(round_trip, now)
         if 2 * number >= self._round_begin + self._round_end:
             self._round_least = min(self._round_least, round_trip)

@@ -467,6 +467,7 @@ class Kernel(Owner):
             self.feeds[name] = Feed(link, channel, tape, first, on_dropped)
         self._end_untold = self.state is State.ENDED
         self._tell_gaps()
+        self.feed()  # with nothing left to say, an end is known at once
         self._holder.hungry(self)
 
     @property

@@ -3,7 +3,7 @@
 import enum
 from typing import Dict, NamedTuple, Set, Union
 
-from .frames import LinkError
+from .frames import Buffer, LinkError
 
 
 class Role(enum.Enum):
@@ -50,17 +50,17 @@ class Connected(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A whole message: bytes, or a bytearray if it came in several pieces."""
+    """A whole message: bytes, or a bytearray or memoryview if it came in several pieces."""
 
     channel: int
-    data: Union[bytes, bytearray]
+    data: Buffer
 
 
 class StreamData(NamedTuple):
     """Some bytes of a stream."""
 
     channel: int
-    data: Union[bytes, bytearray]
+    data: Buffer
 
 
 class ChannelClosed(NamedTuple):

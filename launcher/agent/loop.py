@@ -17,6 +17,10 @@ class Timer(object):
     def __init__(self, callback: Callback) -> None:
         self._callback: Optional[Callback] = callback
 
+    @property
+    def is_cancelled(self) -> bool:
+        return self._callback is None
+
     def cancel(self) -> None:
         self._callback = None
 
@@ -34,6 +38,7 @@ class Loop(object):
         self._selector = selectors.DefaultSelector()
         self._watched: Dict[int, Tuple[Optional[Callback], Optional[Callback]]] = {}
         self._timers: List[Tuple[float, int, Timer]] = []
+        self._soon: List[Callback] = []
         self._count = 0
         self._running = False
 
@@ -64,6 +69,10 @@ class Loop(object):
         heapq.heappush(self._timers, (time.monotonic() + delay, self._count, timer))
         return timer
 
+    def soon(self, callback: Callback) -> None:
+        """At the end of this turn, when all that was ready has been dealt with."""
+        self._soon.append(callback)
+
     def stop(self) -> None:
         self._running = False
 
@@ -71,10 +80,10 @@ class Loop(object):
         self._running = True
         while self._running:
             self._fire_timers()
+            self._finish_turn()
             if not self._running:
                 return
-            wait = self._timers[0][0] - time.monotonic() if self._timers else LONGEST_WAIT
-            for key, events in self._selector.select(max(min(wait, LONGEST_WAIT), 0.0)):
+            for key, events in self._selector.select(self._longest_wait()):
                 self._dispatch(key.fd, events)
 
     def close(self) -> None:
@@ -84,6 +93,20 @@ class Loop(object):
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now and self._running:
             self._guarded(heapq.heappop(self._timers)[2].fire, "a timer")
+
+    def _finish_turn(self) -> None:
+        callbacks, self._soon = self._soon, []
+        for callback in callbacks:
+            self._guarded(callback, "ending a turn")
+
+    def _longest_wait(self) -> float:
+        timers = self._timers
+        while timers and timers[0][2].is_cancelled:
+            heapq.heappop(timers)  # nobody is to be woken for it
+        if self._soon:
+            return 0.0
+        wait = timers[0][0] - time.monotonic() if timers else LONGEST_WAIT
+        return max(min(wait, LONGEST_WAIT), 0.0)
 
     def _dispatch(self, descriptor: int, events: int) -> None:
         # Looked up afresh each time: an earlier callback of this round may have closed this descriptor.

@@ -38,6 +38,7 @@ class Outbox(object):
         self.words = words
         self.descriptor = descriptor
         self._kept_from = words[OUT_END]
+        self._position = os.lseek(descriptor, 0, os.SEEK_CUR)  # from now on only we move it
         self._unsaved: List[memoryview] = []  # what the disk had no room for
         if words[OUT_NEXT] == words[OUT_END]:
             words[TAKEN] = max(words[TAKEN], words[NEXT_TAKEN])
@@ -52,7 +53,7 @@ class Outbox(object):
 
     @property
     def waiting(self) -> int:
-        on_disk = self.words[OUT_END] - os.lseek(self.descriptor, 0, os.SEEK_CUR)
+        on_disk = self.words[OUT_END] - self._position
         return on_disk + sum(len(piece) for piece in self._unsaved)
 
     @property
@@ -63,8 +64,7 @@ class Outbox(object):
     @property
     def is_clean(self) -> bool:
         """Nothing was sent yet, or everything that there is."""
-        position = os.lseek(self.descriptor, 0, os.SEEK_CUR)
-        return not self.words[UNSAFE] and position in (self.words[OUT_START], self.words[OUT_END])
+        return not self.words[UNSAFE] and self._position in (self.words[OUT_START], self.words[OUT_END])
 
     def add(self, buffers: Sequence[Buffer], number: Optional[int] = None) -> bool:
         """Append a message; False: a request with this number is there already."""
@@ -105,13 +105,12 @@ class Outbox(object):
     def send(self, target: socket.socket) -> bool:
         """Write what can be written now; True when nothing is left.  Raises OSError when the connection is gone."""
         end = self.words[OUT_END]
-        position = os.lseek(self.descriptor, 0, os.SEEK_CUR)
         try:
-            while position < end:
-                sent = os.sendfile(target.fileno(), self.descriptor, None, end - position)
+            while self._position < end:
+                sent = os.sendfile(target.fileno(), self.descriptor, None, end - self._position)
                 if not sent:
                     break
-                position += sent
+                self._position += sent
             while self._unsaved:
                 sent = target.send(self._unsaved[0])
                 self._unsaved[0] = self._unsaved[0][sent:]

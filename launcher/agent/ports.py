@@ -7,6 +7,7 @@ import struct
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Union
 
+from .frames import Buffer
 from .link import ChannelError, Link, Priority
 from .loop import Loop
 from .problems import BadRequest, Problem
@@ -184,7 +185,7 @@ class Port(object):
 
     # -- from the link to the socket ----------------------------------------------------------------------------
 
-    def received(self, data: Union[bytes, bytearray]) -> None:
+    def received(self, data: Buffer) -> None:
         self._unwritten.append(memoryview(data))
         if self._connected and len(self._unwritten) == 1:
             self._write()
@@ -294,7 +295,7 @@ class Ports(object):
         if port is not None:
             port.abort(False)
 
-    def received(self, link: Link, channel: int, data: Union[bytes, bytearray]) -> None:
+    def received(self, link: Link, channel: int, data: Buffer) -> None:
         port = self._ports.get(channel)
         if port is None:
             link.consumed(channel, len(data))  # it was aborted, and the keeper did not know yet

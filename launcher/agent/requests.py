@@ -11,6 +11,7 @@ from .choosing import Choosing, Outcome, visible_to
 from .containers import Inside, name_of
 from .devices import Chosen
 from .feeds import Feed
+from .frames import Buffer
 from .kernels import CONNECTION, Kernel, State, connection_facts
 from .leases import Leases
 from .link import Bye, ChannelClosed, ChannelError, Connected, Link, Message, Priority, StreamData
@@ -393,7 +394,7 @@ class Requests(object):
         for kernel in set(self._kernels.values()):
             kernel.stop_keep_while_attached()
 
-    def from_stream(self, channel: int, data: Union[bytes, bytearray]) -> None:
+    def from_stream(self, channel: int, data: Buffer) -> None:
         """Bytes for a connection to a port."""
         self._ports.received(self._link, channel, data)
 
@@ -405,7 +406,7 @@ class Requests(object):
         if not self._lines.closed(self._link, channel):
             self._ports.closed(channel)
 
-    def to_kernel(self, kernel: Kernel, channel: int, data: Union[bytes, bytearray]) -> None:
+    def to_kernel(self, kernel: Kernel, channel: int, data: Buffer) -> None:
         """A request for the kernel itself: its number, then the encoded message."""
         name = next((name for name, number in kernel.channels.items() if number == channel), IOPUB)
         if len(data) > _REQUEST.size and name != IOPUB and kernel.state is not State.ENDED:

@@ -12,6 +12,7 @@ HEADER = 64
 RECORD = struct.Struct("=QQQ")  # start and end of a message in the stream, time in µs since 1970
 _FIELDS = struct.Struct("=QQQ")  # base, unit, number: see Segment
 SUFFIX = ".tape"
+_POPULATE_WRITE = 23  # madvise(2): many faults at the price of one
 
 
 class Segment(object):
@@ -36,6 +37,7 @@ class Segment(object):
         self.ends = array.array("Q")
         self.times = array.array("Q")
         self._index = index
+        self._populates = hasattr(data, "madvise")  # Python 3.8; the advice itself: Linux 5.14
 
     def __repr__(self) -> str:
         where = self.path or "memory"
@@ -50,6 +52,17 @@ class Segment(object):
     @property
     def in_memory(self) -> bool:
         return self.path is None
+
+    def touch(self, place: int, size: int) -> None:
+        """Have these pages there: a fault inside recv could be broken off by a signal halfway."""
+        if self._populates:
+            first = place - place % mmap.PAGESIZE
+            try:
+                self.map.madvise(_POPULATE_WRITE, first, place + size - first)  # type: ignore[attr-defined,unused-ignore]
+                return
+            except OSError:
+                self._populates = False
+        self.map[place : place + size : mmap.PAGESIZE] = bytes(-(-size // mmap.PAGESIZE))
 
     def add(self, start: int, end: int, time: int) -> None:
         self.starts.append(start)

@@ -13,8 +13,9 @@ import stat
 import struct
 import termios
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Optional, Union
+from typing import Any, Callable, Deque, Dict, Optional
 
+from .frames import Buffer
 from .link import ChannelError, Link, Priority
 from .loop import Loop, Timer
 from .ports import ENOUGH
@@ -172,7 +173,7 @@ class Line(object):
 
     # -- to the board -------------------------------------------------------------------------------------------
 
-    def received(self, data: Union[bytes, bytearray]) -> None:
+    def received(self, data: Buffer) -> None:
         """A message of the keeper.  What is to be written ends the pastes before it: it is an interrupt."""
         message = bytes(data)
         if message[:1] == b"w":
@@ -346,7 +347,7 @@ class SerialLines(object):
             ) from None
         return {}
 
-    def received(self, link: Link, channel: int, data: Union[bytes, bytearray]) -> None:
+    def received(self, link: Link, channel: int, data: Buffer) -> None:
         """A message on a channel that is no kernel's."""
         line = self._lines.get(channel)
         if line is not None:

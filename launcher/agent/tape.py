@@ -43,6 +43,7 @@ MEMORY_BOUND = 32 << 20
 
 Dropped = NamedTuple("Dropped", [("first", int), ("last", int), ("bytes", Optional[int])])
 _UNKNOWN = (1 << 64) - 1
+_AVAILABLE = array.array("i", [0])
 
 
 class Tape(object):
@@ -182,9 +183,7 @@ class Tape(object):
             segment.map[place + size - 1] = words[LAST_BYTE] = coming[-1] ^ 0xFF
         else:
             if size > PAGE:
-                # The pages are touched beforehand: a fault inside recv could be broken off by a signal
-                # halfway.
-                segment.map[place : place + size : PAGE] = bytes((size + PAGE - 1) // PAGE)
+                segment.touch(place, size)
             segment.map[place + size - 16 : place + size] = self._sentinel
         words[INTENT_SIZE] = size
 
@@ -399,6 +398,5 @@ class Tape(object):
 
 def available(source: socket.socket) -> int:
     """How many bytes can be read at once."""
-    count = array.array("i", [0])
-    fcntl.ioctl(source.fileno(), termios.FIONREAD, count)
-    return count[0]
+    fcntl.ioctl(source.fileno(), termios.FIONREAD, _AVAILABLE)
+    return _AVAILABLE[0]

@@ -8,6 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Callable, List, Optional
 
+from .frames import Buffer
 from .link import Event, HalfOpen, Link, LinkState, LinkViolation
 from .log import Log
 from .loop import Loop, Timer
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .requests import Requests
 
 
-_READ = 1 << 20
+_READ = 1 << 18
 _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031  # fcntl(2); the module has the name from Python 3.10 on
 _LONGEST_GREETING = 1 << 20
@@ -104,7 +105,9 @@ class Visitor(object):
         self._loader: Optional[socket.socket] = None
         self._input = self._output = -1
         self._unwritten: List[memoryview] = []
+        self._buffer = memoryview(bytearray(_READ))
         self._timer: Optional[Timer] = None
+        self._due = 0.0
         self._leaving = False
 
     def __repr__(self) -> str:
@@ -204,13 +207,13 @@ class Visitor(object):
 
     def _readable(self) -> None:
         try:
-            data = os.read(self._input, _READ)
+            size = os.readv(self._input, [self._buffer])
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if data:
-            self._receive(data)
+            size = 0
+        if size:
+            self._receive(self._buffer[:size])  # the link copies what it keeps
         else:
             self._gone()
 
@@ -218,7 +221,7 @@ class Visitor(object):
         if self._loader is not None and not self._loader.recv(4096):
             self._gone()
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: Buffer) -> None:
         try:
             events = self.link.receive(data, time.monotonic())
         except LinkViolation as violation:
@@ -246,9 +249,12 @@ class Visitor(object):
 
     def _set_timer(self, deadline: Optional[float]) -> None:
         if self._timer is not None:
+            if deadline is not None and self._due <= deadline:
+                return  # it looks again when it fires: cheaper than a new timer with every message
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
+            self._due = deadline
             self._timer = self._loop.later(max(deadline - time.monotonic(), 0.0), self._tick)
 
     def _violated(self, violation: LinkViolation) -> None:

@@ -54,6 +54,7 @@ class Worker(Holder):
         self._children = set(children)
         self._hungry: Set[Kernel] = set()
         self._feeding = False
+        self._pumping_soon = False
         self._idle: Optional[Timer] = None
         self._idle_after = float(os.environ.get("FARKERNEL_AGENT_IDLE", IDLE))
         self._listener = socket.socket(fileno=os.dup(self._held[LISTENER]))
@@ -317,11 +318,17 @@ class Worker(Holder):
 
     def hungry(self, kernel: Kernel) -> None:
         self._hungry.add(kernel)
-        self.pump()
+        self.pump_soon()
 
     def pump_soon(self) -> None:
-        if not self._feeding:
-            self.loop.later(0.0, self.pump)
+        """Once for all that is said in one turn of the loop: what comes together goes out together."""
+        if not self._pumping_soon:
+            self._pumping_soon = True
+            self.loop.soon(self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._pumping_soon = False
+        self.pump()
 
     def _feed_more(self) -> None:
         """A link has given out some of what it had: there is room for more."""

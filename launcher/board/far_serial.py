@@ -20,7 +20,7 @@ class Agent(Protocol):
     def open_channel(
         self,
         priority: Priority,
-        reader: Callable[[bytes | bytearray], None],
+        reader: Callable[[Buffer], None],
         stream: bool = False,
         lost: Callable[[], None] | None = None,
     ) -> int: ...
@@ -121,7 +121,7 @@ class FarSerial:
         if channel is not None:
             self._agent.close_channel(channel)
 
-    def _received(self, data: bytes | bytearray) -> None:
+    def _received(self, data: Buffer) -> None:
         if self._channel is None:
             return
         if not data:

@@ -11,7 +11,7 @@ import enum
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ...backends.boot import Archive, Boot, BootError, Greeting
@@ -100,7 +100,8 @@ class LinkDriver:
         self._greeting: Greeting | None = None
         self._over: asyncio.Future[str] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._pumping = False
+        self._pumping = self._delivering = False
+        self._delivered: list[Callable[[], None]] = []
         self._was_up = False
         self._unreached = False  # the last try got to nobody
         self._silent = False  # the connection is half-open: what carries it must not be used again
@@ -158,6 +159,7 @@ class LinkDriver:
             stream is None
             or self._greeting is not None
             or self._pumping
+            or self._delivering  # once at its end, for all of it
             or self.link.state is not LinkState.UP
         ):
             return
@@ -170,14 +172,23 @@ class LinkDriver:
         self.on_pumped()
         self._arm()
 
+    def after_delivery(self, callback: Callable[[], None]) -> None:
+        """Call back when all that came in together has been delivered; it will not be long."""
+        if self._delivering:
+            self._delivered.append(callback)
+        else:
+            self._loop.call_soon(callback)
+
     # Receiver
 
     def data_received(self, data: bytes) -> None:
-        with self._judging():
+        try:
             if self._greeting is not None:
                 data = self._greet(data)
             if self._greeting is None and data:
                 self._deliver(self.link.receive(data, self._loop.time()))
+        except (LinkViolation, FarkernelError) as error:
+            self._judge(error)
         self.pump()
 
     def writable(self) -> None:
@@ -241,6 +252,16 @@ class LinkDriver:
         return rest
 
     def _deliver(self, events: Sequence[Event]) -> None:
+        self._delivering = True
+        try:
+            self._deliver_each(events)
+        finally:
+            self._delivering = False
+            callbacks, self._delivered = self._delivered, []
+            for callback in callbacks:
+                callback()
+
+    def _deliver_each(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, Connected):
                 self._was_up = True
@@ -286,21 +307,20 @@ class LinkDriver:
     def _tick(self) -> None:
         self._timer = None
         if self._stream is not None and self._greeting is None:
-            with self._judging():
+            try:
                 self._deliver(self.link.tick(self._loop.time()))
+            except (LinkViolation, FarkernelError) as error:
+                self._judge(error)
             self.pump()
 
-    @contextlib.contextmanager
-    def _judging(self) -> Iterator[None]:
+    def _judge(self, error: LinkViolation | FarkernelError) -> None:
         """What is wrong with the far end's bytes ends the connection, and is told by `run`."""
-        try:
-            yield
-        except NoCommonVersion as error:
+        if isinstance(error, NoCommonVersion):
             self._finish(BootError(error.what, error.advice, final=True))
-        except LinkViolation as violation:
-            log.error("link to %s: %s", self._allocation, violation)
-            self._finish(FarEndBroke(str(violation)))
-        except FarkernelError as error:
+        elif isinstance(error, LinkViolation):
+            log.error("link to %s: %s", self._allocation, error)
+            self._finish(FarEndBroke(str(error)))
+        else:
             self._finish(error)
 
     def _set(self, state: DriverState, why: str) -> None:

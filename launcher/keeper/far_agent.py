@@ -26,7 +26,7 @@ _TIED_TO_SESSION = frozenset({"attach", "journal", "connect", "run", "serial", "
 
 _LONGEST_PAUSE = 30.0
 
-Reader = Callable[[bytes | bytearray], None]
+Reader = Callable[[Buffer], None]
 Lost = Callable[[], None]
 
 
@@ -184,7 +184,7 @@ class FarAgent:
         if channel in self._readers:
             self._readers[channel] = partial(self._ignore, channel)
 
-    def _ignore(self, channel: int, data: bytes | bytearray) -> None:
+    def _ignore(self, channel: int, data: Buffer) -> None:
         self.consumed(channel, len(data))
         self.driver.pump()
 

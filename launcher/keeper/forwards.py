@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..agent.channels import ChannelError, Priority
+from ..agent.frames import Buffer
 from ..errors import FarkernelError
 from .far_agent import FarAgent
 from .journal import agent_of
@@ -257,7 +258,7 @@ class Connection(asyncio.Protocol):
 
     # from the far side
 
-    def _received(self, data: bytes | bytearray) -> None:
+    def _received(self, data: Buffer) -> None:
         transport = self._transport
         if not data:
             self._got_end = True

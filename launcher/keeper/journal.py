@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..agent.channels import Priority
-from ..agent.zmtp import decode_message
+from ..agent.zmtp import Buffer, decode_message
 from ..errors import FarkernelError
 from ..local_end.cells import read_cells
 from ..messages import Message, MessageError
@@ -177,7 +177,7 @@ class Reading:
             self._give_up()
             raise
 
-    def _received(self, data: bytes | bytearray) -> None:
+    def _received(self, data: Buffer) -> None:
         if not data:
             self._agent.half_close(self._channel)
             if not self._over.done():
@@ -211,7 +211,7 @@ class Reading:
         with contextlib.suppress(FarkernelError):
             agent.half_close(channel)
 
-    def _take(self, data: bytes | bytearray) -> None:
+    def _take(self, data: Buffer) -> None:
         try:
             number, when, body = unpack_message(data)
             self._next = number + 1

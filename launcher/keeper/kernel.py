@@ -398,7 +398,7 @@ class Kernel:
 
     # messages
 
-    def _from_kernel(self, name: str, data: bytes | bytearray) -> None:
+    def _from_kernel(self, name: str, data: Buffer) -> None:
         """One message of the kernel; an empty one is the end of the channel."""
         if not data:
             return
@@ -427,6 +427,12 @@ class Kernel:
         """Called by the local end, in order of numbers.  Raises `MessageTooLarge`."""
         if self.allocation is not None and channel in self._channels:
             self.allocation.agent.send(self._channels[channel], pack_request(number, encode_message(frames)))
+
+    def after_delivery(self, callback: Callable[[], None]) -> None:
+        if self.allocation is not None:
+            self.allocation.agent.driver.after_delivery(callback)
+        else:
+            self._loop.call_soon(callback)
 
     def info_seen(self, info: dict[str, Any]) -> None:
         self._owner.remember_info(self.facts.entry, info)

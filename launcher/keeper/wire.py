@@ -16,7 +16,7 @@ def pack_request(number: int, message: Sequence[Buffer]) -> list[Buffer]:
     return [_NUMBER.pack(number), *message]
 
 
-def unpack_message(data: bytes | bytearray) -> tuple[int, float, memoryview]:
+def unpack_message(data: Buffer) -> tuple[int, float, memoryview]:
     """Number, time (seconds since 1970) and the ZMTP-encoded message; raises `ValueError`."""
     if len(data) < _NUMBER_AND_TIME.size:
         raise ValueError(f"a message of {len(data)} bytes is too short to have a number")

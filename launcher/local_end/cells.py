@@ -37,6 +37,7 @@ class CellLog:
         self._most = most
         self._lines = len(read_cells(path))
         self._failed = False
+        self._file = -1  # kept open: opening costs more than writing
 
     def __repr__(self) -> str:
         return f"<CellLog {self._path.name}: {self._lines} cells>"
@@ -47,8 +48,9 @@ class CellLog:
         if cell is None:
             return False
         try:
-            with open(self._path, "ab", opener=_private) as file:
-                file.write(json.dumps(cell).encode() + b"\n")
+            if self._file < 0:
+                self._file = _private(str(self._path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.write(self._file, json.dumps(cell).encode() + b"\n")
             self._lines += 1
             if self._lines > 2 * self._most:
                 self._shorten()
@@ -67,7 +69,13 @@ class CellLog:
         with open(temporary, "wb", opener=_private) as file:
             file.writelines(json.dumps(cell).encode() + b"\n" for cell in kept)
         os.replace(temporary, self._path)
+        self.close()
         self._lines = len(kept)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 def describe(message: Message) -> Cell | None:

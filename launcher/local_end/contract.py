@@ -165,8 +165,14 @@ class PublishSocket(Protocol):
     def written(self) -> int:
         """The number up to which every message has been fully written to every subscriber that counts."""
 
-    def publish(self, frames: Sequence[Buffer], number: int) -> int:
-        """To how many it went.  A subscriber that has the message of this number does not get it again."""
+    def publish(self, frames: Sequence[Buffer], number: int, more: bool = False) -> int:
+        """To how many it went.  A subscriber that has the message of this number does not get it again.
+
+        It is written at the end of this turn of the loop, or, with ``more``, by `flush`, which must follow.
+        """
+
+    def flush(self) -> None:
+        """Write what was published."""
 
     def send_to(self, subscriber: Subscriber, frames: Sequence[Buffer]) -> None:
         """To this one only (iopub_welcome); nothing happens if it is gone."""

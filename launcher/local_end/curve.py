@@ -231,7 +231,10 @@ class CurvePublisher(_Socket):
         super().pump()
         self._send_waiting()
 
-    def publish(self, frames: Sequence[Buffer], number: int) -> int:
+    def flush(self) -> None:
+        """It was written when it was published."""
+
+    def publish(self, frames: Sequence[Buffer], number: int, more: bool = False) -> int:
         size = sum(memoryview(frame).nbytes for frame in frames)
         if not self._queue:
             self._last_taken = self.loop.time()

@@ -53,6 +53,7 @@ class Far(Protocol):
     @property
     def interrupts_by_message(self) -> bool: ...
     def to_kernel(self, channel: str, number: int, frames: Sequence[Buffer]) -> None: ...
+    def after_delivery(self, callback: Callable[[], None]) -> None: ...
     def interrupt_soon(self) -> None: ...
     def cell_waits(self) -> None: ...
     def answers_awaited(self, some: bool) -> None: ...
@@ -116,7 +117,8 @@ class LocalEnd:
         self._active: dict[str, Request] = {}
         self._iopub_seen = 0
         self._queue: deque[tuple[int, list[Buffer], bool, Consumed]] = deque()
-        self._hold_output = False
+        self._hold_output = self._written_soon = False
+        self._newest_parent = b"", ""
         self._undelivered: deque[tuple[float, str, bytes, list[Buffer]]] = deque()
         self._replies_until = 0.0
         self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
@@ -197,6 +199,7 @@ class LocalEnd:
             self._sockets.close()
             self._log.close()
             self._positions.close()
+            self._cells.close()
             self._missed.close()
         if forget:
             if not self._given:
@@ -312,7 +315,7 @@ class LocalEnd:
         self.holding = False
         questions, held = self._room.leave()
         for question in questions:
-            self._take(question.channel, question.frames)
+            self._take(question.channel, question.message, question.frames)
         for request in held:
             self._forward(request)
 
@@ -389,7 +392,7 @@ class LocalEnd:
         """For kernels that are interrupted by message; the answer concerns no client."""
         message = self.composer.request("interrupt_request", {}, [b"farkernel"])
         self._own_requests.add(message.msg_id)
-        self._take("control", [bytes(frame) for frame in message.frames()])
+        self._take("control", message, [bytes(frame) for frame in message.frames()])
 
     def release_shutdown(self) -> None:
         """The front end means it: the kernel gets the request that was held, or comes now, or else one of ours."""
@@ -450,16 +453,19 @@ class LocalEnd:
             self._far.interrupt_soon()
             self.reply(channel, self.composer.interrupt_reply(message))
         elif channel != "stdin" or not self._question.takes(message):
-            self._take(channel, whole)
+            self._take(channel, message, whole)
 
     def _passes_interrupts(self) -> bool:
         return not self.holding and self._far.interrupts_by_message
 
-    def _take(self, channel: str, frames: list[bytes]) -> None:
+    def _take(self, channel: str, message: Message, frames: list[bytes]) -> None:
         self._last_used = time.time()
-        request = self._log.add(channel, frames)
+        shutdown = channel == "control" and message.msg_type == "shutdown_request"
+        at_once = not shutdown and not self.holding and self._ended is None
+        request = self._log.add(channel, frames, numbered=at_once)
+        request.message = message
         self._begin(request)
-        if channel == "control" and request.message.msg_type == "shutdown_request":
+        if shutdown:
             self._hold_shutdown(request)
             return
         if request.is_cell and self._cells.add(request.message):
@@ -499,7 +505,8 @@ class LocalEnd:
     def _forward(self, request: Request) -> None:
         if request.is_cell:
             self._say_notes(request)
-        self._log.number(request)
+        if not request.number:
+            self._log.number(request)
         self._send(request)
         if request.channel == "stdin":
             self._done(request)  # an input_reply gets no answer by which its end could be seen
@@ -529,7 +536,7 @@ class LocalEnd:
             return
         try:
             message = Message.split(frames)
-            parent_id = str(message.parent.get("msg_id", ""))
+            parent_id = self._parent_of(message)
             changed = self._signer.with_session(message, self.session, number <= self._doubtful.get(name, 0))
         except MessageError as error:
             log.error("%s: the kernel sent on %s: %s", self._name, name, error)
@@ -543,6 +550,13 @@ class LocalEnd:
             self._answer(name, changed, parent_id)
             self._positions[name] = number
             consumed()
+
+    def _parent_of(self, message: Message) -> str:
+        """The `msg_id` of its parent, whose bytes are the same in all that one request causes.  Raises MessageError."""
+        header = message.parts[1]
+        if header != self._newest_parent[0]:
+            self._newest_parent = header, str(message.parent.get("msg_id", ""))
+        return self._newest_parent[1]
 
     def _answer(self, name: str, message: Message, parent_id: str) -> None:
         request = self._active.get(parent_id)
@@ -633,9 +647,17 @@ class LocalEnd:
         if shown and not self._sockets_now.iopub.subscribers:
             self._missed.add()
         if frames:
-            self._sockets_now.iopub.publish(frames, number)
+            self._sockets_now.iopub.publish(frames, number, more=True)
+            if not self._written_soon:
+                self._written_soon = True
+                self._far.after_delivery(self._write_published)
         self._positions["iopub"] = number
         consumed()
+
+    def _write_published(self) -> None:
+        self._written_soon = False
+        if self._sockets is not None:
+            self._sockets.iopub.flush()
 
     def _flush(self) -> None:
         while self._queue and not self._hold_output and not self._sockets_now.iopub.full:

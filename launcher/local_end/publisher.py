@@ -75,7 +75,7 @@ class Publisher:
     def written(self) -> int:
         return min((s.position for s in self._open if s.placed and not s.stalled), default=self._last)
 
-    def publish(self, frames: Sequence[Buffer], number: int) -> int:
+    def publish(self, frames: Sequence[Buffer], number: int, more: bool = False) -> int:
         entry = Entry(encode_message(frames), number)
         topic = bytes(frames[0])
         self._last = max(self._last, number)
@@ -89,7 +89,7 @@ class Publisher:
             elif subscriber.stalled:
                 subscriber.missed += 1
             else:
-                self._give(subscriber, entry)
+                self._give(subscriber, entry, more)
                 count += 1
         return count
 
@@ -99,7 +99,7 @@ class Publisher:
 
     def close(self) -> None:
         """What is published goes out as far as the sockets take it.  The positions stay in their file."""
-        self._flush()
+        self.flush()
         self._closing = True
         if self._stall_timer is not None:
             self._stall_timer.cancel()
@@ -169,7 +169,7 @@ class Publisher:
 
     # -- flushing: what is published in one turn of the loop is written together
 
-    def _give(self, subscriber: SubscriberConnection, entry: Entry) -> None:
+    def _give(self, subscriber: SubscriberConnection, entry: Entry, more: bool = False) -> None:
         subscriber.append(entry)
         if subscriber.waiting > self.limits.high and not self.full:
             self._become_full()
@@ -177,6 +177,8 @@ class Publisher:
             return
         if subscriber.waiting >= BATCH:
             subscriber.flush()
+        elif more:
+            self._to_flush.add(subscriber)
         else:
             self.flush_soon(subscriber)
 
@@ -184,7 +186,7 @@ class Publisher:
         self._to_flush.add(subscriber)
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush_later)
 
     def turn_of(self, subscriber: SubscriberConnection) -> bool:
         """Connections of one process go forward together: after a kill they cannot be told apart, and all
@@ -224,8 +226,11 @@ class Publisher:
             if not each.blocked:
                 self.flush_soon(each)
 
-    def _flush(self) -> None:
+    def _flush_later(self) -> None:
         self._flushing = False
+        self.flush()
+
+    def flush(self) -> None:
         subscribers, self._to_flush = self._to_flush, set()
         for subscriber in subscribers:
             if subscriber.state is State.OPEN and not subscriber.blocked:

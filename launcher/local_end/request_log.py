@@ -1,7 +1,8 @@
 """What clients asked and has not been answered yet, on disk, so that a killed keeper forgets no cell.
 
 One append-only file per kernel.  Each request is written before it is acted on; it gets its number when it is forwarded
-(also written first), and is struck out when the kernel is done with it.  When nothing is open, the file is emptied.
+(also written first), and is struck out when the kernel is done with it.  The file is started afresh when little of it
+is open any more.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _ENTRY = struct.Struct(">BBQQI")  # kind, channel, serial, number, length of what follows
 _HELD, _NUMBERED, _DONE = 1, 2, 3
+# Writing afresh costs more than a cell that runs at once: not for each of them.
+_EMPTY_AT = 64 * 1024  # when nothing is open
 _COMPACT_AT = 16 * 1024 * 1024
 
 CHANNELS = ("shell", "control", "stdin")
@@ -71,28 +74,32 @@ class RequestLog:
     def __repr__(self) -> str:
         return f"<RequestLog {self._path.name}: {len(self.open)} open, numbers {self.numbers}>"
 
-    def add(self, channel: str, frames: list[bytes]) -> Request:
-        """Write a new request down."""
+    def add(self, channel: str, frames: list[bytes], numbered: bool = False) -> Request:
+        """Write a new request down; with ``numbered`` it has its number at once, and may be forwarded."""
         self._serial += 1
         request = Request(self._serial, channel, frames)
+        if numbered:
+            request.number = self._next_number(channel)
         self.open[request.serial] = request
-        lengths = struct.pack(f">I{len(frames)}I", len(frames), *map(len, frames))
-        self._append(_HELD, request, [lengths, *frames])
+        self._append(_held(request))
         return request
 
     def number(self, request: Request) -> int:
         """Give it the next number of its channel, and write that down; it may then be forwarded."""
-        self.numbers[request.channel] += 1
-        request.number = self.numbers[request.channel]
-        self._append(_NUMBERED, request, [])
+        request.number = self._next_number(request.channel)
+        self._append(_entry(_NUMBERED, request))
         return request.number
+
+    def _next_number(self, channel: str) -> int:
+        self.numbers[channel] += 1
+        return self.numbers[channel]
 
     def done(self, request: Request) -> None:
         """The kernel is done with it, or it was answered here."""
         if self.open.pop(request.serial, None) is None:
             return
-        self._append(_DONE, request, [])
-        if not self.open or (self._size > _COMPACT_AT and self._open_bytes() < self._size // 2):
+        self._append(_entry(_DONE, request))
+        if self._size > (_COMPACT_AT if self.open else _EMPTY_AT) and self._open_bytes() < self._size // 2:
             self._rewrite()
 
     def raise_numbers(self, taken: dict[str, int]) -> None:
@@ -106,15 +113,10 @@ class RequestLog:
     def _open_bytes(self) -> int:
         return sum(len(frame) for request in self.open.values() for frame in request.frames)
 
-    def _append(self, kind: int, request: Request, parts: list[bytes]) -> None:
-        body = b"".join(parts)
-        entry = (
-            _ENTRY.pack(kind, CHANNELS.index(request.channel), request.serial, request.number, len(body))
-            + body
-        )
+    def _append(self, entries: bytes) -> None:
         try:
-            written = os.write(self._file, entry)
-            if written < len(entry):
+            written = os.write(self._file, entries)
+            if written < len(entries):
                 raise OSError(28, os.strerror(28))
             self._size += written
             self._failed = False
@@ -136,12 +138,10 @@ class RequestLog:
             log.error("cannot empty %s: %s", self._path, error)
             return
         self._size = 0
-        for channel in CHANNELS:
-            marker = Request(self._serial, channel, [], number=self.numbers[channel])
-            self._append(_DONE, marker, [])
+        markers = [Request(self._serial, name, [], number=self.numbers[name]) for name in CHANNELS]
+        self._append(b"".join(_entry(_DONE, marker) for marker in markers))
         for request in self.open.values():
-            lengths = struct.pack(f">I{len(request.frames)}I", len(request.frames), *map(len, request.frames))
-            self._append(_HELD, request, [lengths, *request.frames])
+            self._append(_held(request))
 
     def _read(self) -> Iterator[Request]:
         """What was open when the file was last written.  A torn entry at the end is cut off: it was never acted on."""
@@ -168,6 +168,17 @@ class RequestLog:
             os.ftruncate(self._file, position)
         self._size = position
         yield from found.values()
+
+
+def _entry(kind: int, request: Request, body: bytes = b"") -> bytes:
+    channel = CHANNELS.index(request.channel)
+    return _ENTRY.pack(kind, channel, request.serial, request.number, len(body)) + body
+
+
+def _held(request: Request) -> bytes:
+    frames = request.frames
+    lengths = struct.pack(f">I{len(frames)}I", len(frames), *map(len, frames))
+    return _entry(_HELD, request, b"".join((lengths, *frames)))
 
 
 def _unpack(body: memoryview) -> list[bytes]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import _peers
-from tests.sites.netns import FarSshd, Network
+from tests.sites.lossy_network import FarSshd, Network
 
 DRIVER = str(Path(__file__).with_name("_driver.py"))
 _PORTS = itertools.count(40_000, 5)

@@ -20,7 +20,7 @@ from _ssh_contestants import ByHand, Driver, Failed, Plain, remote_ikernel, sshp
 from farkernel.launcher.client import KeeperClient
 from report import Benchmark, Contestant, finish, limit, quantile
 from tests.sites.engine import wait_until
-from tests.sites.netns import FarSshd, Network, network
+from tests.sites.lossy_network import FarSshd, Network, network
 
 TRIPS, MEGABYTES, LINES = 60, 200, 200_000
 BUFFERS = f"""

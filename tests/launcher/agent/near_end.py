@@ -169,7 +169,7 @@ class NearEnd:
             if isinstance(event, Message):
                 self.link.consumed(event.channel, len(event.data))
                 if event.channel == 0:
-                    self._control(json.loads(event.data))
+                    self._control(json.loads(bytes(event.data)))
                 else:
                     self.messages.setdefault(event.channel, []).append(bytes(event.data))
             elif isinstance(event, StreamData):

@@ -51,6 +51,21 @@ def test_the_window_does_not_grow_while_it_is_not_needed() -> None:
     assert [rounds.go(0.04, full=False) for _ in range(4)] == [FIRST_WINDOW] * 4
 
 
+def test_at_the_start_a_quarter_of_the_window_is_need_enough() -> None:
+    window = Window(0.0)
+    for number in range(1, 200):
+        for part in range(4):
+            window.sent(1000)
+            assert window.in_flight == 1000 * (part + 1)
+        window.acknowledged(4000, number, number, 0.01, 0.01 * number)
+    assert 16_000 < window.size <= 64_000  # four times what a cell needs, and it stays there
+    hurries = 0
+    for number in range(200, 300):
+        hurries += sum(window.sent(1000) for _ in range(4))
+        window.acknowledged(4000, number, number, 0.01, 0.01 * number)
+    assert hurries == 0
+
+
 def test_the_window_shrinks_while_queues_are_long_and_stays_within_its_bounds() -> None:
     rounds = Round(Window(0.0))
     for _ in range(20):

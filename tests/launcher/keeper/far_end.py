@@ -108,7 +108,7 @@ class FarEnd:
         for event in self.link.receive(data, self._now()):
             if isinstance(event, Message) and event.channel == 0:
                 self.link.consumed(0, len(event.data))
-                self._take(json.loads(event.data))
+                self._take(json.loads(bytes(event.data)))
             elif isinstance(event, Connected):
                 self.opened.set()
         self.flush(stream)

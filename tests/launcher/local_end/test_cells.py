@@ -29,8 +29,14 @@ def test_what_is_remembered(tmp_path: Path) -> None:
 
 def test_it_stays_bounded_and_outlives_its_keeper(tmp_path: Path) -> None:
     path = tmp_path / "cells"
-    for number in range(100):
-        CellLog(path, most=10).add(request(number))
+    cells = CellLog(path, most=10)
+    for number in range(50):
+        cells.add(request(number))
+    cells.close()
+    for number in range(50, 100):
+        log = CellLog(path, most=10)
+        log.add(request(number))
+        log.close()
     assert [cell["msg_id"] for cell in read_cells(path, 10)] == [f"m{number}" for number in range(90, 100)]
     assert len(path.read_bytes().splitlines()) <= 21
 

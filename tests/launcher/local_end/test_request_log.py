@@ -34,7 +34,7 @@ def test_numbers_go_on_after_everything_was_struck_out(tmp_path: Path) -> None:
     path = tmp_path / "requests"
     log = RequestLog(path)
     for _ in range(3):
-        request = log.add("shell", [b"x"])
+        request = log.add("shell", [b"x" * 30_000])
         log.number(request)
         log.done(request)
     log.close()
@@ -43,6 +43,15 @@ def test_numbers_go_on_after_everything_was_struck_out(tmp_path: Path) -> None:
     assert not again.open
     assert again.number(again.add("shell", [b"y"])) == 4
     again.close()
+
+
+def test_a_request_that_goes_at_once_is_written_with_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "requests"
+    log = RequestLog(path)
+    log.add("shell", [b"waits"])
+    assert log.add("shell", [b"goes"], numbered=True).number == 1
+    log.close()
+    assert open_in(path) == [("shell", [b"waits"], 0), ("shell", [b"goes"], 1)]
 
 
 def test_a_torn_entry_is_cut_off_and_the_next_one_is_readable(tmp_path: Path) -> None:
