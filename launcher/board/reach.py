@@ -20,7 +20,7 @@ def transport_to(address: Address, options: SerialOptions | None = None, passwor
     ``password``: for WebREPL.  Raises `Unsupported` for other addresses.  Nothing is opened.
     """
     if address.scheme == "serial" and address.host is None and address.path is not None:
-        name = address.path if address.path.startswith("/dev/") else str(address)
+        name = str(address) if address.path.startswith("/usb/") else address.path
         return SerialLine(partial(locate, address.path), options, name)
     if address.scheme == "serial" and address.path is not None:
         return KeptLine(address, options)
