@@ -18,7 +18,7 @@ from dataclasses import replace
 from ...launcher.address import parse_address
 from ...launcher.configuration import Target
 from .. import find_backend, steps_to
-from ..contract import Allocation, Route, Step, User
+from ..contract import Allocation, Inquiring, Route, Step, User
 from . import htcondor, lsf, oar, pbs, sge, slurm, torque
 from .allocation import BatchAllocation
 from .cluster import Cluster
@@ -155,6 +155,12 @@ def job_name(kernel: str, longest: int) -> str:
 
 class BatchBackend:
     """See `backends.contract.Backend`."""
+
+    async def inquire(self, target: Target) -> None:
+        front = login(target)
+        backend = find_backend(front.address.scheme)
+        if isinstance(backend, Inquiring):
+            await backend.inquire(front)
 
     def key(self, target: Target, kernel: str | None) -> str:
         if kernel is None:

@@ -30,6 +30,7 @@ _MOST_SAID = 256 * 1024
 class Owner(Protocol):
     """What a visit needs of the keeper."""
 
+    async def inquire(self, target: Target) -> None: ...
     def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation: ...
 
 
@@ -135,6 +136,7 @@ class Visitor:
 @contextlib.asynccontextmanager
 async def visit(owner: Owner, target: Target) -> AsyncIterator[Callable[..., Awaitable[dict[str, Any]]]]:
     """Gives what asks the agent; it raises what the agent says, or why there will be no agent."""
+    await owner.inquire(target)
     held = owner.allocation_for(target, None)
     visitor = Visitor(held)
     held.enter(visitor, visitor.waiting)
