@@ -163,7 +163,7 @@ class Step:
 class Examined(Protocol):
     """What a backend may offer besides: the steps from here to its door, each by itself, in order."""
 
-    def steps(self, target: Target, user: User) -> Sequence[Step]: ...
+    async def steps(self, target: Target, user: User) -> Sequence[Step]: ...
 
 
 class Backend(Protocol):

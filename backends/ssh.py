@@ -110,10 +110,10 @@ class SshBackend:
     def door(self, target: Target, user: User) -> SshRoute:
         return SshRoute(target, user)
 
-    def steps(self, target: Target, user: User) -> Sequence[Step]:
+    async def steps(self, target: Target, user: User) -> Sequence[Step]:
         from .ssh_steps import steps  # needs asyncssh
 
-        return steps(place_of(target), user)
+        return await steps(place_of(target), user, target.ssh)
 
     def allocate(self, target: Target, kernel: str, user: User) -> SshAllocation:
         return SshAllocation(target, user)

@@ -178,7 +178,7 @@ class BatchBackend:
         key = self.key(target, kernel)
         return engine(user).allocation(target, key, key.rpartition("#")[2])
 
-    def steps(self, target: Target, user: User) -> Sequence[Step]:
+    async def steps(self, target: Target, user: User) -> Sequence[Step]:
         """Those to the door, and the scheduler there."""
         front = login(target)
 
@@ -188,7 +188,7 @@ class BatchBackend:
             way = f"; jobs were last entered by: {cluster.way}" if cluster.way else ""
             return f"{cluster.adapter.title} answers{way}"
 
-        return [*steps_to(front, user), Step("scheduler", check)]
+        return [*await steps_to(front, user), Step("scheduler", check)]
 
     def take_up(self, user: User, wanted: Collection[str]) -> None:
         engine(user).take_up(wanted)
