@@ -64,7 +64,7 @@ def kernel_of(target: Target) -> dict[str, Any]:
     return {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
 
 
-def steps_to(target: Target, user: User) -> Sequence[Step]:
+async def steps_to(target: Target, user: User) -> Sequence[Step]:
     """What the target's backend offers to `farkernel doctor`; many offer nothing."""
     backend = find_backend(target.address.scheme)
-    return backend.steps(target, user) if isinstance(backend, Examined) else ()
+    return await backend.steps(target, user) if isinstance(backend, Examined) else ()

@@ -163,7 +163,7 @@ class Step:
 class Examined(Protocol):
     """What a backend may offer besides: the steps from here to its door, each by itself, in order."""
 
-    def steps(self, target: Target, user: User) -> Sequence[Step]: ...
+    async def steps(self, target: Target, user: User) -> Sequence[Step]: ...
 
 
 class Backend(Protocol):
@@ -173,6 +173,7 @@ class Backend(Protocol):
         """Kernels whose keys are equal share one allocation (and so one link and one agent).
 
         ``kernel`` None: for looking around, where nothing may be submitted; on a queue that is the login host.
+        Called in the event loop: it must not block (`Inquiring`).
         """
 
     def door(self, target: Target, user: User) -> Route:
@@ -183,6 +184,17 @@ class Backend(Protocol):
 
     def allocate(self, target: Target, kernel: str | None, user: User) -> Allocation:
         """The allocation of that key.  Acts only when `Allocation.ready` is awaited."""
+
+
+@runtime_checkable
+class Inquiring(Protocol):
+    """What a backend may offer besides, if its keys rest on something that takes its time to find out (ssh_config)."""
+
+    async def inquire(self, target: Target) -> None:
+        """Find it out, so that `Backend.key`, which never waits, knows it from now on.
+
+        Raises nothing: what is wrong is said when the route is opened.
+        """
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import importlib
 import shlex
@@ -92,21 +93,27 @@ class SshAllocation:
 
 
 class SshBackend:
-    def key(self, target: Target, kernel: str) -> str:
+    def __init__(self) -> None:
+        self._described: dict[Place, str] = {}
+
+    async def inquire(self, target: Target) -> None:
+        """In a thread: a `Match exec` in ssh_config may take seconds, and nothing else shall wait for it."""
+        place = place_of(target)
+        with contextlib.suppress(ConfigError):  # said again, with its words, when the route is opened
+            self._described[place] = _described(await asyncio.to_thread(read_settings, place))
+
+    def key(self, target: Target, kernel: str | None) -> str:
         """Two names of one host in ssh_config are one allocation: its agent serves one link."""
         place = place_of(target)
-        try:
-            return f"ssh:{_described(read_settings(place))}"
-        except ConfigError:  # said again, with its words, when the route is opened
-            return f"ssh:{place}"
+        return f"ssh:{self._described.get(place, place)}"
 
     def door(self, target: Target, user: User) -> SshRoute:
         return SshRoute(target, user)
 
-    def steps(self, target: Target, user: User) -> Sequence[Step]:
+    async def steps(self, target: Target, user: User) -> Sequence[Step]:
         from .ssh_steps import steps  # needs asyncssh
 
-        return steps(place_of(target), user)
+        return await steps(place_of(target), user, target.ssh)
 
     def allocate(self, target: Target, kernel: str, user: User) -> SshAllocation:
         return SshAllocation(target, user)

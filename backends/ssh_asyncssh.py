@@ -216,7 +216,7 @@ class AsyncsshClient:
             plug = await self._plug(settings, tunnel, asker)
             async with asker.limit(float(settings.connect_timeout or LOGIN_DEADLINE)):
                 connection = await asyncssh.connect(
-                    settings.host, sock=plug, **_options(settings, login, known, tunnel)
+                    settings.host, sock=plug, **options_of(settings, login, known, tunnel)
                 )
         except TimeoutError as error:
             limit = float(settings.connect_timeout or LOGIN_DEADLINE)
@@ -252,7 +252,7 @@ def agent_path(settings: HostSettings, asker: Asker) -> str:
     return settings.identity_agent or asker.environment().get("SSH_AUTH_SOCK", "")
 
 
-def _options(
+def options_of(
     settings: HostSettings, login: Login, known: Known, tunnel: asyncssh.SSHClientConnection | None
 ) -> dict[str, Any]:
     def keys(marker: str = "") -> list[asyncssh.SSHKey]:
@@ -286,12 +286,7 @@ def _options(
     if settings.methods:
         options["preferred_auth"] = list(settings.methods)
     if settings.proxy_command is not None:
-        # As ssh does (ssh_config(5), ProxyCommand): the user's own shell, and exec, so that no shell lingers.
-        options["proxy_command"] = [
-            os.environ.get("SHELL") or "/bin/sh",
-            "-c",
-            "exec " + settings.proxy_command,
-        ]
+        options["proxy_command"] = proxy_words(settings.proxy_command)
     for keyword, option, supported in (
         ("ciphers", "encryption_algs", get_encryption_algs()),
         ("kexalgorithms", "kex_algs", get_kex_algs()),
@@ -314,6 +309,11 @@ def has_aes() -> bool:
     except OSError:
         return False
     return any("aes" in line.split() for line in lines if line.lower().startswith(("flags", "features")))
+
+
+def proxy_words(command: str) -> list[str]:
+    """As ssh does (ssh_config(5), ProxyCommand): the user's own shell, and exec, so that no shell lingers."""
+    return [os.environ.get("SHELL") or "/bin/sh", "-c", f"exec {command}"]
 
 
 def lacks(settings: HostSettings) -> str | None:

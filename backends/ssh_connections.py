@@ -217,6 +217,16 @@ class Connections:
                 self._give_up(held)
                 raise
 
+    @contextlib.asynccontextmanager
+    async def lent(self, client: SshClient, settings: HostSettings, who: Who) -> AsyncIterator[SshConnection]:
+        """The connection itself, to look at a host behind that one; raises `RouteError`."""
+        held = await self._connected(client, settings, who)
+        held.take()
+        try:
+            yield held.connection
+        finally:
+            held.leave(self._linger)
+
     def close(self) -> None:
         """Log out everywhere."""
         for host in self._hosts.values():

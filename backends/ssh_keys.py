@@ -104,6 +104,7 @@ def _from_file(
     key: SSHKey | None = None
     try:
         key = asyncssh.import_private_key(Path(path).read_bytes())
+        key.set_comment(path)  # what people are told of it
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, OSError):
         pass  # encrypted, most likely; what it is turns out when it must sign
     if key is not None:

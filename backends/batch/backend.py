@@ -18,7 +18,7 @@ from dataclasses import replace
 from ...launcher.address import parse_address
 from ...launcher.configuration import Target
 from .. import find_backend, steps_to
-from ..contract import Allocation, Route, Step, User
+from ..contract import Allocation, Inquiring, Route, Step, User
 from . import htcondor, lsf, oar, pbs, sge, slurm, torque
 from .allocation import BatchAllocation
 from .cluster import Cluster
@@ -156,6 +156,12 @@ def job_name(kernel: str, longest: int) -> str:
 class BatchBackend:
     """See `backends.contract.Backend`."""
 
+    async def inquire(self, target: Target) -> None:
+        front = login(target)
+        backend = find_backend(front.address.scheme)
+        if isinstance(backend, Inquiring):
+            await backend.inquire(front)
+
     def key(self, target: Target, kernel: str | None) -> str:
         if kernel is None:
             front = login(target)
@@ -172,7 +178,7 @@ class BatchBackend:
         key = self.key(target, kernel)
         return engine(user).allocation(target, key, key.rpartition("#")[2])
 
-    def steps(self, target: Target, user: User) -> Sequence[Step]:
+    async def steps(self, target: Target, user: User) -> Sequence[Step]:
         """Those to the door, and the scheduler there."""
         front = login(target)
 
@@ -182,7 +188,7 @@ class BatchBackend:
             way = f"; jobs were last entered by: {cluster.way}" if cluster.way else ""
             return f"{cluster.adapter.title} answers{way}"
 
-        return [*steps_to(front, user), Step("scheduler", check)]
+        return [*await steps_to(front, user), Step("scheduler", check)]
 
     def take_up(self, user: User, wanted: Collection[str]) -> None:
         engine(user).take_up(wanted)

@@ -309,4 +309,4 @@ STEPS = (
     Step("menu entry", _menu_entry, needed=False),
     Step("provisioner", _provisioner, needed=False),
 )
-_NAMES = max(len("name resolution"), *(len(step.name) for step in STEPS))
+_NAMES = max(len("authentication of login"), *(len(step.name) for step in STEPS))

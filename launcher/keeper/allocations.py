@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from ... import __version__
 from ...backends import find_backend, indebted_backends
 from ...backends.boot import Archive
-from ...backends.contract import Allocation, Backend, Costly, Indebted, Route, User
+from ...backends.contract import Allocation, Backend, Costly, Indebted, Inquiring, Route, User
 from ..configuration import Target
 from ..errors import FarkernelError, RemoteError
 from .driver import DriverState
@@ -248,6 +248,12 @@ class Allocations:
         self._user = user
         self._used: set[Backend] = set()
         self.held: dict[str, HeldAllocation] = {}
+
+    async def inquire(self, target: Target) -> None:
+        """To be awaited before `for_kernel`, wherever something may wait; raises `UnknownBackend`."""
+        backend = find_backend(target.address.scheme)
+        if isinstance(backend, Inquiring):
+            await backend.inquire(target)
 
     def for_kernel(self, target: Target, kernel: str | None) -> HeldAllocation:
         """The allocation in which that kernel (None: nobody's) runs or shall run; raises `UnknownBackend`."""

@@ -34,7 +34,9 @@ def handlers(owner: Owner, find: Callable[[str], Target], directory: Path) -> di
         argv = request.get("argv")
         if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
             raise BadRequest("argv must be a list of strings")
-        opened = Bridge(owner, find(str(request.get("target"))), argv, directory, client.event)
+        target = find(str(request.get("target")))
+        await owner.inquire(target)
+        opened = Bridge(owner, target, argv, directory, client.event)
         client.on_close["bridge", opened.name] = opened.close
         await opened.open()
         return {"bridge": opened.name, "path": str(opened.path)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
 import secrets
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 _MOST_REMEMBERED = 200
 _LARGEST_LOG = 4 * 1024 * 1024
 _REMEMBER_FOR = 7 * 24 * 3600.0
+_INQUIRY = 5.0
 
 
 class NoSuchKernel(FarkernelError):
@@ -102,7 +104,9 @@ class Keeper:
         """Find again what the facts speak of; a kernel that cannot be taken up is said, and hinders no other."""
         kernels: list[Kernel] = []
         wanted: set[str] = set()
-        for name, found in self._store.load().items():
+        loaded = self._store.load()
+        await self._inquire_all(loaded.values())
+        for name, found in loaded.items():
             if found.get("state") != KernelState.ENDED.value:
                 wanted.add(str(found.get("allocation")))
             try:
@@ -122,6 +126,19 @@ class Keeper:
             kernel.front_left(None)  # nobody is here yet: `keep` counts
         self._allocations.take_up(wanted)
         self.consider_idle()
+
+    async def _inquire_all(self, loaded: Iterable[Mapping[str, Any]]) -> None:
+        """About the targets of kernels that live, all at once; not for long, for front ends wait for us."""
+        targets: dict[object, Target] = {}
+        for found in loaded:
+            with contextlib.suppress(FarkernelError, TypeError, ValueError):  # said by `take_up`
+                facts = Facts.from_dict(dict(found))
+                if facts.state != KernelState.ENDED.value or facts.owed:
+                    target = self._target(facts.settings, facts.entry)
+                    targets[target.address] = target
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_INQUIRY):
+                await asyncio.gather(*map(self.inquire, targets.values()), return_exceptions=True)
 
     def _pay(self, facts: Facts) -> None:
         """A former keeper gave that kernel up while it was out of reach."""
@@ -158,6 +175,9 @@ class Keeper:
         self.finished.set()
 
     # owner of kernels
+
+    async def inquire(self, target: Target) -> None:
+        await self._allocations.inquire(target)
 
     def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation:
         return self._allocations.for_kernel(target, kernel)

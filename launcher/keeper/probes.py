@@ -48,6 +48,7 @@ def handlers(owner: Owner, find: Find) -> dict[str, Handler]:
         async def ask(name: str) -> dict[str, Any]:
             try:
                 target = machine_of(find(name))
+                await owner.inquire(target)
                 kernel = target.python or target.kernel
                 same = (target.address.scheme, find_backend(target.address.scheme).key(target, None), kernel)
             except FarkernelError as error:

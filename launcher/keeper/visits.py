@@ -30,6 +30,7 @@ _MOST_SAID = 256 * 1024
 class Owner(Protocol):
     """What a visit needs of the keeper."""
 
+    async def inquire(self, target: Target) -> None: ...
     def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation: ...
 
 
@@ -77,8 +78,8 @@ def handlers(
     async def doctor(client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
         target = find(str(request.get("target")))
         if request.get("step") is None:
-            return {"steps": [each.name for each in steps_to(target, user)]}
-        step = _step(str(request["step"]), target, user)
+            return {"steps": [each.name for each in await steps_to(target, user)]}
+        step = await _step(str(request["step"]), target, user)
         deadline = request.get("deadline") or _DEADLINE
         if not isinstance(deadline, int | float):
             raise BadRequest("deadline must be a number of seconds")
@@ -135,6 +136,7 @@ class Visitor:
 @contextlib.asynccontextmanager
 async def visit(owner: Owner, target: Target) -> AsyncIterator[Callable[..., Awaitable[dict[str, Any]]]]:
     """Gives what asks the agent; it raises what the agent says, or why there will be no agent."""
+    await owner.inquire(target)
     held = owner.allocation_for(target, None)
     visitor = Visitor(held)
     held.enter(visitor, visitor.waiting)
@@ -370,11 +372,11 @@ async def _run_directory(owner: Owner, target: Target, user: User) -> dict[str, 
 Step = Callable[[Owner, Target, User], Awaitable[dict[str, Any]]]
 
 
-def _step(name: str, target: Target, user: User) -> Step:
+async def _step(name: str, target: Target, user: User) -> Step:
     """One of ours, or one of the backend's, which are called "backend:NAME"."""
     if name in STEPS:
         return STEPS[name]
-    for each in steps_to(target, user):
+    for each in await steps_to(target, user):
         if name == f"backend:{each.name}":
             return partial(_backend_step, each)
     raise BadRequest(f"there is no step {name[:40]!r}")

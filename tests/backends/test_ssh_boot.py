@@ -242,11 +242,35 @@ def test_the_agent_answers_behind_dropbear(client: str, home: Path) -> None:
 # -- the backend ---------------------------------------------------------------------------------------------
 
 
+def found_key(target: Target) -> str:
+    asyncio.run(BACKEND.inquire(target))
+    return BACKEND.key(target, "k")
+
+
+def test_a_slow_ssh_config_holds_up_nobody_else(home: Path) -> None:
+    config, reached = home / "ssh_config", home / "reached"
+    os.mkfifo(reached)
+    config.write_text(f'Match exec "cat {reached}"\nHostName real\nUser me\n')
+    target = Target("far", parse_address("ssh://slow"), ssh_config=str(config))
+
+    async def act() -> None:
+        asking = asyncio.create_task(BACKEND.inquire(target))
+        # Only this loop lets it go on: were it blocked, nothing would come after.
+        writing = await asyncio.to_thread(reached.open, "wb")
+        assert not asking.done()
+        assert BACKEND.key(target, "k") == "ssh:slow"  # what is not known is not waited for
+        writing.close()
+        await asking
+        assert BACKEND.key(target, "k") == "ssh:me@real"
+
+    asyncio.run(act())
+
+
 def test_two_names_of_a_host_are_one_allocation(home: Path) -> None:
     config = home / "ssh_config"
     config.write_text("Host one two\nHostName real\nUser me\nHost behind\nProxyJump one\n")
     keys = [
-        BACKEND.key(Target(name, parse_address(f"ssh://{name}"), ssh_config=str(config)), "k")
+        found_key(Target(name, parse_address(f"ssh://{name}"), ssh_config=str(config)))
         for name in ("one", "two", "behind")
     ]
     assert keys[:2] == ["ssh:me@real"] * 2
@@ -257,5 +281,5 @@ def test_a_key_does_without_a_readable_ssh_config(home: Path) -> None:
     config = home / "ssh_config"
     config.write_text("NoSuchKeyword yes\n")
     target = Target("far", parse_address("ssh://me@host:23"), ssh_config=str(config))
-    assert BACKEND.key(target, "k") == "ssh:me@host:23"
+    assert found_key(target) == "ssh:me@host:23"
     assert place_of(target) == Place("host", "me", 23, str(config))

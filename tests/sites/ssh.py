@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -79,7 +80,7 @@ class Sshd:
         self._write_keys()
         self.know()
 
-    def __enter__(self) -> Sshd:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

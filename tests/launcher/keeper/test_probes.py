@@ -17,6 +17,9 @@ from farkernel.launcher.settings import Resources
 
 
 class Owner:
+    async def inquire(self, target: Target) -> None:
+        """All is known."""
+
     def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation:
         raise probes.NoMachine(target)  # any error of ours
 
