@@ -18,6 +18,7 @@ _MODULES = {
     "ssh": ".ssh",
     "serial": ".serial",
     "webrepl": ".serial",
+    "pool": ".pool",
     **dict.fromkeys(_BATCH, ".batch.backend"),
 }
 SCHEMES_THAT_WORK = frozenset(_MODULES)

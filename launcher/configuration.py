@@ -40,6 +40,9 @@ __all__ = [
     "load",
 ]
 
+_OF_THE_POOL = frozenset(
+    ("address", "policy", "sticky", "capacity", "drain")
+)  # and not of its members' kernels
 _RIVALS = {"kernel": "python", "python": "kernel"}  # setting one replaces the other
 
 
@@ -71,12 +74,15 @@ class Configuration:
             raise UnknownTarget(name, self.targets)
         return self.targets[name]
 
-    def resolve(self, settings: Mapping[str, Any], entry: str = "") -> Target:
+    def resolve(self, settings: Mapping[str, Any], entry: str = "", member: str = "") -> Target:
         """The target of a menu entry with the entry's own settings on top; for each launch.
 
         ``settings`` has ``target`` (a name) or ``address``, and any keys of a target, as they stand in TOML;
         also ``argv``, the kernel's command, which is no business of the target.  ``entry`` is its name, for
         errors.  What a lock kept out is in ``warnings``.  Raises UnknownTarget or ConfigurationError.
+
+        ``member``: the target is a pool, and that member of it is meant: what the pool and the entry say of kernels
+        goes before what the member's own table says.
         """
         label = f"menu entry {entry}" if entry else "menu entry"
         keys = dict(settings)
@@ -95,7 +101,7 @@ class Configuration:
         problems = merged.pool_problems(target, self.targets)
         if problems:
             raise ConfigurationError(problems)
-        return target
+        return merged.member(name, self.target(member).name) if member else target
 
     def _name(self, target: object, keys: Mapping[str, Any], label: str) -> str:
         """The name that a menu entry gives, or one made for its address."""
@@ -292,6 +298,15 @@ class _Merged:
             resources=Resources(**self._over_defaults(name, "resources")),
             warnings=warnings,
         )
+
+    def member(self, pool: str, member: str) -> Target:
+        """The member of a pool, with what the pool says of kernels over its own keys."""
+        for name, entry in list(self.values.items()):
+            if name[:2] == ("targets", pool) and name[2] not in _OF_THE_POOL:
+                path = ("targets", member, *name[2:])
+                self.values.pop(_rival(path), None)
+                self.values[path] = entry
+        return self.target(member, tuple(self.warnings))
 
     def _over_defaults(self, name: str, key: str) -> dict[str, Any]:
         return self.table(("defaults", key)) | self.table(("targets", name, key))

@@ -67,6 +67,8 @@ class Target:
     cluster: str | None = None
     policy: str = "least-loaded"
     capacity: int | None = None  # kernels at a time; None: no limit of ours
+    sticky: str = "never"  # for whom a pool keeps to one member
+    drain: bool = False  # pools give it no more kernels
     journal: int = 256 * MIB
     agent_python: tuple[str, ...] = ()  # interpreters to try for the agent, before the usual ones
     baud: int = 115200  # of a board's serial line
@@ -308,6 +310,8 @@ TARGET_KEYS: Mapping[str, Parser | Mapping[str, Parser]] = {
     "cluster": text,
     "policy": choice("least-loaded", "round-robin", "first"),
     "capacity": positive,
+    "sticky": choice("never", "notebook", "user"),
+    "drain": switch,
     "journal": size,
     "agent_python": texts,
     "baud": baud,

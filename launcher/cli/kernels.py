@@ -114,7 +114,9 @@ def is_news(row: Row, now: float) -> bool:
 
 
 def restrict(found: dict[str, list[Row]], names: set[str]) -> dict[str, list[Row]]:
-    kernels = [row for row in found["kernels"] if names & {row.get("target"), row.get("entry")}]
+    kernels = [
+        row for row in found["kernels"] if names & {row.get("target"), row.get("member"), row.get("entry")}
+    ]
     held = {row.get("allocation") for row in kernels}
     allocations = [
         row for row in found["allocations"] if row.get("allocation") in held or row.get("target") in names
@@ -166,6 +168,8 @@ def kernel_cells(row: Row) -> Row:
 def where(row: Row) -> Any:
     """The allocation; for a kernel of another keeper also where that one is."""
     place = row.get("allocation")
+    if row.get("member"):
+        place = f"{row['member']} ({place})" if place else row["member"]
     if "attended" not in row:
         return place
     if row.get("spare"):

@@ -100,6 +100,11 @@ class HeldAllocation:
         return self.agent.driver.needs_user
 
     @property
+    def paused(self) -> bool:
+        """The link is down, and between two tries."""
+        return self.agent.driver.state is DriverState.PAUSED
+
+    @property
     def next_try(self) -> float | None:
         """When the link will be tried again (seconds since 1970), while it is down."""
         return self.agent.driver.next_try

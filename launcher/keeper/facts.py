@@ -71,12 +71,19 @@ class Facts:
     since: float = field(default_factory=time.time)
     interrupt: str = "signal"
     target: str = ""
+    member: str = ""  # which of its targets, if that is a pool
     allocation: str = ""
     note: str = ""  # for the next cell
     said: str = ""  # the note that a cell has shown
     started: bool = False  # this life's start was asked of the agent
     far: str = ""  # what the agent calls it, when another keeper named it; else it has one name
     lives_before: int = 0  # lives that it had under other keepers
+    left: dict[str, str] = field(
+        default_factory=dict
+    )  # member, out of reach, where it was given up → its name there
+    base: dict[str, int] = field(
+        default_factory=dict
+    )  # numbers of its messages before its present agent counted
     owed: bool = False  # it was given up while out of reach: the agent must still be told to stop it
     devices: list[dict[str, Any]] = field(default_factory=list)  # GPUs that the agent leased for it
 
@@ -102,6 +109,7 @@ class Facts:
             "kernel": self.kernel,
             "entry": self.entry,
             "target": self.target,
+            "member": self.member,
             "allocation": self.allocation,
             "state": self.state,
             "reason": self.reason,

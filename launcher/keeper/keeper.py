@@ -25,6 +25,7 @@ from .adopted import Adopted
 from .allocations import Allocations, HeldAllocation
 from .facts import Facts, KernelState
 from .kernel import Kernel
+from .pools import Pools
 from .reach import reach
 from .server import BadRequest, ClientConnection, Handler
 from .store import Store, checked_name
@@ -66,6 +67,7 @@ class Keeper:
         self._load = load
         self._ended: dict[str, Facts] = {}
         self._allocations = Allocations(stored_archive(cache_directory()), self.user, store.identity())
+        self._pools = Pools(self, load, self.kernels.values, self._ended.values)
         self._since = time.time()
         self._clients = 0
         self._idle: asyncio.TimerHandle | None = None
@@ -113,11 +115,11 @@ class Keeper:
                 facts = Facts.from_dict(found)
                 if facts.state == KernelState.ENDED.value:
                     self._remember(facts)
-                    if facts.owed:
-                        self._pay(facts)
+                    self._pay(facts)
                     continue
-                kernel = self._make(facts, self._target(facts.settings, facts.entry))
+                kernel = self._make(facts, self._target(facts.settings, facts.entry, facts.member))
                 await kernel.open()
+                self._pay_elsewhere(facts, kernel.stop_paid)
                 kernels.append(kernel)
             except (FarkernelError, TypeError, ValueError) as error:
                 log.error("kernel %s cannot be taken up: %s", name, error)
@@ -143,18 +145,38 @@ class Keeper:
     def _pay(self, facts: Facts) -> None:
         """A former keeper gave that kernel up while it was out of reach."""
 
+        def left(member: str) -> None:
+            facts.left.pop(member, None)
+            self.save(facts)
+
         def paid() -> None:
             facts.owed = False
             self.save(facts)
 
-        target = self._target(facts.settings, facts.entry)
+        self._pay_elsewhere(facts, left)
+        if not facts.owed:
+            return
+        target = self._target(facts.settings, facts.entry, facts.member)
+        if target.address.members:
+            paid()
+            return
         if self._allocations.may_live(target, facts.kernel):
             self.allocation_for(target, facts.kernel).owe_stop(facts.far_name, paid)
         else:
             paid()
 
+    def _pay_elsewhere(self, facts: Facts, paid: Callable[[str], None]) -> None:
+        """It was started again on another member of its pool, while a former one was out of reach."""
+        known = self._load().targets
+        for member, far in list(facts.left.items()):
+            if member in known:
+                self.allocation_for(known[member], facts.kernel).owe_stop(far, partial(paid, member))
+            else:
+                paid(member)
+
     async def close(self) -> None:
         """End, leaving every kernel as it is."""
+        await self._pools.close()
         await asyncio.gather(*(kernel.close(forget=False) for kernel in list(self.kernels.values())))
         await self._allocations.close()
 
@@ -181,6 +203,9 @@ class Keeper:
 
     def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation:
         return self._allocations.for_kernel(target, kernel)
+
+    async def place(self, kernel: Kernel) -> None:
+        await self._pools.place(kernel)
 
     def save(self, facts: Facts) -> None:
         self._store.save(facts.kernel, facts.as_dict())
@@ -322,9 +347,9 @@ class Keeper:
         self.consider_idle()
         return kernel
 
-    def _target(self, settings: dict[str, Any], entry: str) -> Target:
+    def _target(self, settings: dict[str, Any], entry: str, member: str = "") -> Target:
         """The settings of a menu entry, over what the configuration says of its target."""
-        return self._load().resolve(settings if settings else {"target": entry})
+        return self._load().resolve(settings if settings else {"target": entry}, member=member)
 
     def _follow(self, client: ClientConnection, kernel: Kernel) -> None:
         """That client is a front end of the kernel until it goes away or says `detach`."""
@@ -447,7 +472,7 @@ class Keeper:
             raise BadRequest("targets must be a list of names, deadline a number of seconds")
         configuration = self._load()
         found = await asyncio.gather(
-            *(reach(partial(configuration.target, str(name)), Nobody(self.user), deadline) for name in names)
+            *(reach(configuration.target, str(name), Nobody(self.user), deadline) for name in names)
         )
         return {"targets": dict(zip(map(str, names), found, strict=True))}
 
@@ -486,7 +511,7 @@ class Keeper:
 
     def _targets(self) -> list[Target]:
         configuration = self._load()
-        return [configuration.target(name) for name in configuration.targets]
+        return [each for each in configuration.targets.values() if not each.address.members]
 
     def _at_address(self, address: str) -> Target:
         configuration = self._load()

@@ -58,6 +58,7 @@ class Owner(Protocol):
 
     async def inquire(self, target: Target) -> None: ...
     def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation: ...
+    async def place(self, kernel: Kernel) -> None: ...
     def save(self, facts: Facts) -> None: ...
     def remember_info(self, entry: str, info: dict[str, Any]) -> None: ...
     def recall_info(self, entry: str) -> dict[str, Any] | None: ...
@@ -100,6 +101,7 @@ class Kernel:
         self._stop_kind = "stopped"
         self._stopped_because = ""
         self.gone = False
+        self.avoid = ""  # the member of a pool where it could not be started
 
     @property
     def far(self) -> str:
@@ -150,6 +152,9 @@ class Kernel:
         self._idle = IdleClock(target.idle, self.local.idle_since, self._is_idle)
         self.facts.life += 1
         self.facts.started = False
+        self.avoid = ""
+        if target.address.members and (self.facts.reason or {}).get("kind") == "failed":
+            self.avoid, self.facts.member = self.facts.member, ""
         self.facts.reason = None
         self._close_channels()
         self._move(KernelState.WAITING)
@@ -158,6 +163,8 @@ class Kernel:
 
     async def _bring_up(self) -> None:
         try:
+            if self.target.address.members:
+                await self._owner.place(self)
             await self._owner.inquire(self.target)
             held = self._enter()
             place = await notebook_directory(self.facts.cwd)
@@ -178,6 +185,28 @@ class Kernel:
             log.info("kernel %s: the link ended before it was started", self.id)
         except FarkernelError as error:
             self._end(reason_from_error(error.as_dict()))
+
+    def settle(self, member: Target, anew: bool) -> None:
+        """The member of its pool on which it runs from now on; ``anew``: it has no former life there to go on with."""
+        facts = self.facts
+        if anew and facts.life > 1:
+            if facts.owed:
+                facts.left[facts.member], facts.owed = facts.far_name, False
+            # The agent there counts its messages from 1, and may still have a former life under the former name.
+            facts.far, facts.base = f"{self.id}.{facts.life}", self.local.seen()
+        self.target = member
+        facts.member = member.name
+        self._idle = IdleClock(member.idle, self.local.idle_since, self._is_idle)
+        self._answerer.host = member.address.host or ""
+        self._save()
+
+    def moved(self, former: str, why: str) -> None:
+        """Said in the next cell: what it had in memory is not there."""
+        text = (
+            f"[farkernel] {former} {why.rstrip('.')}. This kernel was started on {self.target.name} instead, another "
+            f"member of the pool {self.facts.target}.\n"
+        )
+        self.local.say_once(text, _nothing)
 
     async def _look_for_left_behind(self, held: HeldAllocation) -> None:
         """The notebook may have a kernel there that this keeper does not know: of another machine, or a lost state."""
@@ -231,8 +260,10 @@ class Kernel:
         self._save()
         self.local.take_up(about.key, about.received)
 
-    def _stop_paid(self) -> None:
-        self.facts.owed = False
+    def stop_paid(self, member: str) -> None:
+        """Its agent (on that member of a pool) has heard that it was given up."""
+        if self.facts.left.pop(member, None) is None:
+            self.facts.owed = False
         self._save()
 
     def _enter(self) -> HeldAllocation:
@@ -316,7 +347,10 @@ class Kernel:
         if held.up:
             self.local.link_is_up()
         elif held.why:
-            self.local.link_is_down(held.why, held.next_try)
+            elsewhere = (
+                f"; a restart goes to another member of {self.facts.target}" if self.facts.member else ""
+            )
+            self.local.link_is_down(held.why + elsewhere, held.next_try)
         self._answerer.link_changed(held)
         self._tell_watchers()
 
@@ -354,7 +388,7 @@ class Kernel:
             for name, priority in _PRIORITIES.items()
         }
         try:
-            received = self.local.received()
+            received = self._received()
             answer = await held.agent.request(
                 "attach", kernel=self.far, channels=self._channels, received=received
             )
@@ -400,6 +434,13 @@ class Kernel:
 
     # messages
 
+    def _received(self) -> dict[str, int]:
+        """As its present agent counts."""
+        return {
+            name: max(number - self.facts.base.get(name, 0), 0)
+            for name, number in self.local.received().items()
+        }
+
     def _from_kernel(self, name: str, data: Buffer) -> None:
         """One message of the kernel; an empty one is the end of the channel."""
         if not data:
@@ -411,6 +452,7 @@ class Kernel:
             log.error("kernel %s: unreadable message on %s: %s", self.id, name, error)
             return
         channel, size = self._channels.get(name, 0), len(data)
+        number += self.facts.base.get(name, 0)
         self.local.from_kernel(name, number, when, frames, partial(self._consumed, channel, size))
 
     def _consumed(self, channel: int, size: int) -> None:
@@ -423,7 +465,7 @@ class Kernel:
     def _tell_received(self) -> None:
         self._acknowledge = None
         if self.allocation is not None and self._channels:
-            self.allocation.agent.tell("received", kernel=self.far, numbers=self.local.received())
+            self.allocation.agent.tell("received", kernel=self.far, numbers=self._received())
 
     def to_kernel(self, channel: str, number: int, frames: Sequence[Buffer]) -> None:
         """Called by the local end, in order of numbers.  Raises `MessageTooLarge`."""
@@ -499,7 +541,7 @@ class Kernel:
             # is found again.
             if held is not None and asked:
                 self.facts.owed = True
-                held.owe_stop(self.far, self._stop_paid)
+                held.owe_stop(self.far, partial(self.stop_paid, self.facts.member))
             self._end({"kind": self._stop_kind, "text": text, "tail": ""})
             return
         self._stopped_because = text

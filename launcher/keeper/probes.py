@@ -98,7 +98,7 @@ def _failed(error: FarkernelError) -> dict[str, Any]:
 async def probe(owner: Owner, target: Target, deadline: float, wanted: list[str] | None) -> dict[str, Any]:
     """The document (docs/resources.md), as it came."""
     kernel = {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
-    async with visit(owner, target) as ask:
+    async with visit(owner, target, patient=False) as ask:
         answer = await with_programs(ask, "probe", deadline=deadline, wanted=wanted, **kernel)
     machine = answer.get("machine")
     return machine if isinstance(machine, dict) else {}

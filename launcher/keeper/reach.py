@@ -30,11 +30,27 @@ class _Listener:
             self.heard.set_result((b"", said))
 
 
-async def reach(find: Callable[[], Target], user: User, deadline: float) -> dict[str, Any]:
-    """``{"ok": …}``, with ``what`` and ``advice`` when it is false."""
+async def reach(find: Callable[[str], Target], name: str, user: User, deadline: float) -> dict[str, Any]:
+    """``{"ok": …}``, with ``what`` and ``advice`` when it is false.  Of a pool's members one is enough."""
+    try:
+        members = find(name).address.members
+    except FarkernelError as error:
+        return {"ok": False, "what": error.what, "advice": error.advice}
+    if not members:
+        return await _reach(find, name, user, deadline)
+    found = await asyncio.gather(*(_reach(find, member, user, deadline) for member in members))
+    failed = [f"{member}: {row['what']}" for member, row in zip(members, found, strict=True) if not row["ok"]]
+    return {
+        "ok": len(failed) < len(members),
+        "what": f"{len(failed)} of {len(members)} members not: {'; '.join(failed)[:500]}" if failed else "",
+        "advice": f"See them by themselves: farkernel list, farkernel doctor {members[0]}" if failed else "",
+    }
+
+
+async def _reach(find: Callable[[str], Target], name: str, user: User, deadline: float) -> dict[str, Any]:
     stream: Stream | None = None
     try:
-        target = find()
+        target = find(name)
         route = find_backend(target.address.scheme).door(target, user)
         async with asyncio.timeout(deadline):
             listener = _Listener()

@@ -47,6 +47,18 @@ class NoAnswer(FarkernelError):
         )
 
 
+class OutOfReach(FarkernelError):
+    """The link could not be opened; it is tried again, but not for those who do not wait."""
+
+    kind = "out-of-reach"
+
+    def __init__(self, target: str, why: str) -> None:
+        super().__init__(
+            f"{target} cannot be reached: {why}", f"See what is in the way: farkernel doctor {target}"
+        )
+        self.why = why
+
+
 class LoginNeeded(FarkernelError):
     """The link is not tried again before somebody has done something."""
 
@@ -104,10 +116,14 @@ def handlers(
 
 
 class Visitor:
-    """A tenant of an allocation that is no kernel: holds it while something is asked."""
+    """A tenant of an allocation that is no kernel: holds it while something is asked.
 
-    def __init__(self, held: HeldAllocation) -> None:
+    Without ``patience`` it gives up when the link could not be opened twice; once may be the end of an old connection.
+    """
+
+    def __init__(self, held: HeldAllocation, patient: bool = True) -> None:
         self.held = held
+        self._tries = None if patient else 2
         self.id = self.far = f"visit-{secrets.token_hex(4)}"
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -121,6 +137,10 @@ class Visitor:
         """Requests wait for the link by themselves; but not for a person who is not there."""
         if self.held.needs_user:
             self.allocation_lost(LoginNeeded(self.held.why))
+        elif self._tries is not None and self.held.paused:
+            self._tries -= 1
+            if not self._tries:
+                self.allocation_lost(OutOfReach(self.held.target, self.held.why))
 
     def notice(self, sentence: str) -> None:
         """It is no kernel."""
@@ -134,11 +154,13 @@ class Visitor:
 
 
 @contextlib.asynccontextmanager
-async def visit(owner: Owner, target: Target) -> AsyncIterator[Callable[..., Awaitable[dict[str, Any]]]]:
+async def visit(
+    owner: Owner, target: Target, patient: bool = True
+) -> AsyncIterator[Callable[..., Awaitable[dict[str, Any]]]]:
     """Gives what asks the agent; it raises what the agent says, or why there will be no agent."""
     await owner.inquire(target)
     held = owner.allocation_for(target, None)
-    visitor = Visitor(held)
+    visitor = Visitor(held, patient)
     held.enter(visitor, visitor.waiting)
 
     async def ask(do: str, patience: float = _DEADLINE, **arguments: Any) -> dict[str, Any]:

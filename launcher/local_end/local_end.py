@@ -301,6 +301,11 @@ class LocalEnd:
             numbers["iopub"] = min(numbers["iopub"], self._sockets_now.iopub.written)
         return numbers
 
+    def seen(self) -> dict[str, int]:
+        """The last number of each name that has come at all."""
+        numbers = {name: self._positions[name] for name in Positions.NAMES}
+        return {**numbers, "iopub": max(numbers["iopub"], self._iopub_seen)}
+
     def attached(self, taken: dict[str, int]) -> None:
         """The channels are open: what the agent has not taken goes out (again)."""
         self._log.raise_numbers(taken)
