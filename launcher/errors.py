@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from .text import clean
-
 
 class FarkernelError(Exception):
     """Base of all our errors; ``str()`` gives the sentence and what to do."""
@@ -41,6 +39,9 @@ class RemoteError(FarkernelError):
     @classmethod
     def from_dict(cls, error: Any) -> RemoteError:
         """From whatever the other side sent, which need not be well-formed."""
+        # Not above: every launch imports this module in its 60 ms (DESIGN §6), and few of them meet an error.
+        from .text import clean
+
         if not isinstance(error, dict):
             return cls("error", f"unreadable error: {str(error)[:200]!r}", "")
         return cls(

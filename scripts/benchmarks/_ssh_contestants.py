@@ -41,6 +41,7 @@ class Driver:
             stderr=subprocess.DEVNULL,
             text=True,
             env=environment,
+            cwd=environment["HOME"],  # remote_ikernel leaves files behind where it runs
         )
 
     def ask(self, do: str, **request: Any) -> Any:
