@@ -47,7 +47,7 @@ def _with_room(begun: bytearray, size: int) -> Union[bytearray, memoryview]:
         return begun
     try:
         room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        room.madvise(_HUGE_PAGES)  # type: ignore[attr-defined,unused-ignore]
+        room.madvise(_HUGE_PAGES)  # type: ignore[attr-defined,unused-ignore]  # novm: looked for above
     except OSError:
         return begun  # a limit of address space, or a kernel without huge pages
     view = memoryview(room)
