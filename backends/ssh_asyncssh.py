@@ -365,9 +365,12 @@ def translate(
         return ssh_errors.TooManyFailures(str(settings))
     if isinstance(error, asyncssh.KeyExchangeFailed):
         return ssh_errors.NothingInCommon(host, text)
+    closed = isinstance(error, asyncssh.ConnectionLost | ConnectionResetError)
+    if closed and asker.asked and not jumped:
+        return ssh_errors.ClosedAfterAsking(str(settings), login.banner)
     if login.banner.strip() and isinstance(error, asyncssh.DisconnectError):
         return ssh_errors.NoAccess(str(settings), login.banner)
-    if isinstance(error, asyncssh.ConnectionLost | ConnectionResetError):
+    if closed:
         return ssh_errors.ProxyFailed(host, text) if settings.proxy_command else ssh_errors.Overloaded(host)
     if isinstance(error, OSError):
         return ssh_errors.from_os_error(host, settings.port, error)

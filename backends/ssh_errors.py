@@ -201,6 +201,18 @@ class AnsweredTooLate(RouteError):
         super().__init__(f"{host} did not wait for the answer any longer", "It asks again")
 
 
+class ClosedAfterAsking(RouteError):
+    """It asked, and hung up instead of saying yes or no: LoginGraceTime was over, or it lets nobody in now."""
+
+    def __init__(self, login: str, banner: str) -> None:
+        says = f". It says: {said(banner)}" if banner.strip() else ""
+        super().__init__(
+            f"{login} was asked, and the host closed the connection instead of letting it in{says}",
+            "Hosts wait only so long for an answer (LoginGraceTime): it asks again, be quicker then. If it was in "
+            "time, ask the host's administrators",
+        )
+
+
 class NoClient(RouteError):
     def __init__(self, client: str, why: str) -> None:
         super().__init__(

@@ -49,7 +49,7 @@ def banner(text: str) -> str:
         "OpenSSH_",
     )
     lines = [
-        line for line in text.splitlines() if not line.startswith(ours) and "Permission denied (" not in line
+        line for line in text.splitlines() if not line.startswith(ours) and "Permission denied" not in line
     ]
     return "\n".join(lines)
 
@@ -99,6 +99,8 @@ def _overloaded(settings: HostSettings, text: str, tried: Sequence[str], asked: 
     if settings.via is not None and "Remote protocol version" not in text:
         why = words.splitlines()[0] if words else "it closed the channel"
         return ssh_errors.JumpFailed(str(settings.via), f"{settings.host}:{settings.port}", why)
+    if asked:
+        return ssh_errors.ClosedAfterAsking(str(settings), words)
     if "Authenticated" in text or "Authentications that can continue" in text:
         return ssh_errors.NoAccess(str(settings), words or "it closed the connection")
     return ssh_errors.Overloaded(settings.host)

@@ -12,7 +12,7 @@ import pytest
 
 from farkernel.backends.contract import Question, RouteError
 from farkernel.backends.ssh import ANY, first_line
-from farkernel.backends.ssh_errors import LoginRefused, NoAccess
+from farkernel.backends.ssh_errors import ClosedAfterAsking, LoginRefused, NoAccess
 
 from ..sites.accounts import Account, account, own, pam_service
 from ..sites.ssh import Sshd
@@ -297,3 +297,45 @@ def test_who_can_answer_is_asked_although_somebody_who_cannot_came_first(
             assert len(near.person.questions) == 1
 
         play(act, client)
+
+
+class Thoughtful(Person):
+    """Answers when the host's patience (LoginGraceTime, 3 s) is over."""
+
+    async def ask(self, question: Question) -> str:
+        self.questions.append(question)
+        await asyncio.sleep(6)
+        return "at last"
+
+
+@pytest.mark.parametrize("client", ["asyncssh", "program"])
+def test_an_answer_that_comes_too_late(client: str, home: Path, someone: Account) -> None:
+    banner = home.parent / "banner"
+    banner.write_text("*** Welcome ***\n")
+    options = {
+        "PasswordAuthentication": "yes",
+        "AuthenticationMethods": "password",
+        "LoginGraceTime": "3",
+        "Banner": str(banner),
+    }
+    with server(home, someone, **options) as host:
+        person = Thoughtful()
+
+        async def act(near: Near) -> None:
+            with pytest.raises(ClosedAfterAsking, match=r"Welcome.*LoginGraceTime") as caught:
+                await near.run(host.place(), "true")
+            assert not caught.value.needs_user
+            assert len(person.questions) == 1
+
+        play(act, client, person)
+
+
+def test_the_program_s_own_words_are_not_taken_for_the_host_s(home: Path, someone: Account) -> None:
+    with server(home, someone, PasswordAuthentication="yes", AuthenticationMethods="password") as host:
+
+        async def act(near: Near) -> None:
+            with pytest.raises(LoginRefused) as caught:
+                await near.run(host.place(), "true")
+            assert "It says" not in caught.value.what
+
+        play(act, "program", Person({"password": "wrong"}))
