@@ -94,7 +94,7 @@ class Keeper:
             **logins.handlers(self.user, self._configured, self._allocations.retry),
             **elsewhere.handlers(self, self._configured, self._targets, self._far_names, self._adopt),
             **visits.handlers(self, self._configured, self.user, self._kernel),
-            **probes.handlers(self, self._configured),
+            **probes.handlers(self, lambda: self._load().target),
         }
 
     # life
