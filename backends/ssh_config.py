@@ -114,7 +114,7 @@ def read_settings(place: Place) -> HostSettings:
     return _read(place, 0, int(time.monotonic() / _REMEMBERED))
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=4096)
 def _read(place: Place, depth: int, moment: int) -> HostSettings:
     if depth > _MOST_JUMPS:
         raise ConfigError(

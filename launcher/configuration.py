@@ -213,6 +213,9 @@ class _Merged:
         self.sources: dict[str, list[str]] = {}
         self._lines: dict[str, tuple[str, int | None]] = {}  # where a target is named first
         self._overruled: set[KeyPath] = set()
+        self._tables: dict[KeyPath, dict[str, Any]] | None = (
+            None  # `values` by table; None: not put in order yet
+        )
 
     def copy(self) -> _Merged:
         """For one menu entry's settings on top; its warnings are its own."""
@@ -250,6 +253,7 @@ class _Merged:
         if rival != entry.path:
             self.values.pop(rival, None)
         self.values[entry.path] = entry
+        self._tables = None
 
     def _differs(self, entry: Entry) -> bool:
         held = self.values.get(entry.path)
@@ -265,7 +269,11 @@ class _Merged:
 
     def table(self, path: KeyPath) -> dict[str, Any]:
         """The values right below a path."""
-        return {key[-1]: entry.value for key, entry in self.values.items() if key[:-1] == path}
+        if self._tables is None:
+            self._tables = {}
+            for key, entry in self.values.items():
+                self._tables.setdefault(key[:-1], {})[key[-1]] = entry.value
+        return dict(self._tables.get(path, {}))
 
     def all_targets(self, problems: list[Problem]) -> dict[str, Target]:
         targets: dict[str, Target] = {}
@@ -306,6 +314,7 @@ class _Merged:
                 path = ("targets", member, *name[2:])
                 self.values.pop(_rival(path), None)
                 self.values[path] = entry
+        self._tables = None
         return self.target(member, tuple(self.warnings))
 
     def _over_defaults(self, name: str, key: str) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def run_resources(arguments: argparse.Namespace) -> int:
 
 
 def look(client: KeeperClient, addresses: dict[str, str], deadline: float) -> list[Looked]:
-    answer = client.request("probe", deadline + 15, targets=list(addresses), deadline=deadline)
+    # The keeper opens fifty connections at a time; in the worst case each of them waits for its deadline.
+    patience = deadline * (1 + len(addresses) // 50) + 15
+    answer = client.request("probe", patience, targets=list(addresses), deadline=deadline)
     found = answer.get("targets")
     found = found if isinstance(found, dict) else {}
     return [_looked(name, address, found.get(name)) for name, address in addresses.items()]

@@ -32,7 +32,7 @@ DEADLINE = 15.0
 PATIENCE = 5.0
 #: How long an answer holds: many kernels started at once are one question, and the dead are not asked by each of them.
 FRESH, FRESH_FAILURE = 5.0, 20.0
-_AT_A_TIME = 100
+_AT_A_TIME = 50
 _PARTS = ("host", "cpu", "memory", "raspberrypi")
 _GPU_PARTS = ("nvidia", "graphics")
 
@@ -178,6 +178,8 @@ class Pools:
     async def _ask(self, member: Target, with_gpus: bool) -> Seen:
         wanted = [*_PARTS, *(_GPU_PARTS if with_gpus else ())]
         try:
+            # First in a thread: it may ask ssh_config, and remembers the answer for a moment.
+            await asyncio.to_thread(find_backend(member.address.scheme).key, member, None)
             async with (
                 self._turns,
                 asyncio.timeout(DEADLINE),

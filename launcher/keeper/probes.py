@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from ...backends import find_backend
@@ -16,7 +17,7 @@ DEADLINE = 15.0
 #: Of the deadline, for the machine itself; the rest is for the way there and back.
 _SHARE = 0.8
 #: Connections that are opened side by side; a host that does not answer holds up one of them, for its deadline.
-_AT_A_TIME = 100
+_AT_A_TIME = 50
 
 
 class NoMachine(FarkernelError):
@@ -31,7 +32,7 @@ class NoMachine(FarkernelError):
         )
 
 
-def handlers(owner: Owner, find: Find) -> dict[str, Handler]:
+def handlers(owner: Owner, configured: Callable[[], Find]) -> dict[str, Handler]:
     """`probe`: ``targets``, ``deadline``, ``wanted`` → ``targets``: each one's ``machine``, or what went wrong."""
     turns = asyncio.Semaphore(_AT_A_TIME)
 
@@ -44,18 +45,20 @@ def handlers(owner: Owner, find: Find) -> dict[str, Handler]:
             raise BadRequest("wanted must be a list of parts")
         # Targets on one machine, with one kernel's environment, are one question.
         asked: dict[object, asyncio.Task[dict[str, Any]]] = {}
+        find = configured()
 
         async def ask(name: str) -> dict[str, Any]:
-            try:
-                target = machine_of(find(name))
-                await owner.inquire(target)
-                kernel = target.python or target.kernel
-                same = (target.address.scheme, find_backend(target.address.scheme).key(target, None), kernel)
-            except FarkernelError as error:
-                return _failed(error)
-            if same not in asked:
-                asked[same] = asyncio.create_task(_turn(turns, owner, target, deadline, wanted))
-            return await asyncio.shield(asked[same])
+            async with turns:
+                try:
+                    target = machine_of(find(name))
+                    await owner.inquire(target)
+                    backend, kernel = find_backend(target.address.scheme), target.python or target.kernel
+                    same = (target.address.scheme, backend.key(target, None), kernel)
+                except FarkernelError as error:
+                    return _failed(error)
+                if same not in asked:
+                    asked[same] = asyncio.create_task(_ask(owner, target, deadline, wanted))
+                return await asyncio.shield(asked[same])
 
         names = [str(name) for name in names]
         try:
@@ -74,21 +77,18 @@ def machine_of(target: Target) -> Target:
     return target
 
 
-async def _turn(
-    turns: asyncio.Semaphore, owner: Owner, target: Target, deadline: float, wanted: list[str] | None
-) -> dict[str, Any]:
-    async with turns:
-        try:
-            async with asyncio.timeout(deadline):
-                return {"ok": True, "machine": await probe(owner, target, deadline * _SHARE, wanted)}
-        except TimeoutError:
-            return {
-                "ok": False,
-                "what": f"no answer within {deadline:g} s",
-                "advice": f"See what is in the way: farkernel doctor {target.name}",
-            }
-        except FarkernelError as error:
-            return _failed(error)
+async def _ask(owner: Owner, target: Target, deadline: float, wanted: list[str] | None) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(deadline):
+            return {"ok": True, "machine": await probe(owner, target, deadline * _SHARE, wanted)}
+    except TimeoutError:
+        return {
+            "ok": False,
+            "what": f"no answer within {deadline:g} s",
+            "advice": f"See what is in the way: farkernel doctor {target.name}",
+        }
+    except FarkernelError as error:
+        return _failed(error)
 
 
 def _failed(error: FarkernelError) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def find(name: str) -> Target:
 
 
 def ask(**request: Any) -> dict[str, Any]:
-    handle = probes.handlers(Owner(), find)["probe"]
+    handle = probes.handlers(Owner(), lambda: find)["probe"]
 
     async def act() -> dict[str, Any]:
         return await handle(cast(ClientConnection, None), request)
