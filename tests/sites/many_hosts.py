@@ -86,14 +86,18 @@ class Host(asyncssh.SSHServerSession[bytes]):
         for event in link.receive(data, self._loop.time()):
             if isinstance(event, Message) and event.channel == 0:
                 link.consumed(0, len(event.data))
-                request = json.loads(event.data)
+                request = json.loads(bytes(event.data))
                 if "id" in request:
                     link.send(0, [json.dumps({"id": request["id"], "ok": self._answer(request)}).encode()])
         while link.has_output():
             self._channel.write(b"".join(bytes(each) for each in link.send_buffers(self._loop.time())))
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"probe": {"machine": machine(self._number)}, "list": {"kernels": []}}.get(request["do"], {})
+        answers: dict[str, dict[str, Any]] = {
+            "probe": {"machine": machine(self._number)},
+            "list": {"kernels": []},
+        }
+        return answers.get(request["do"], {})
 
 
 class Login(asyncssh.SSHServer):
