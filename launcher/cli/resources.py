@@ -97,8 +97,8 @@ def run_resources(arguments: argparse.Namespace) -> int:
 
 
 def look(client: KeeperClient, addresses: dict[str, str], deadline: float) -> list[Looked]:
-    # The keeper opens fifty connections at a time; in the worst case each of them waits for its deadline.
-    patience = deadline * (1 + len(addresses) // 50) + 15
+    # The keeper opens a hundred connections at a time; in the worst case each of them waits for its deadline.
+    patience = deadline * (1 + len(addresses) // 100) + 15
     answer = client.request("probe", patience, targets=list(addresses), deadline=deadline)
     found = answer.get("targets")
     found = found if isinstance(found, dict) else {}

@@ -32,7 +32,7 @@ DEADLINE = 15.0
 PATIENCE = 5.0
 #: How long an answer holds: many kernels started at once are one question, and the dead are not asked by each of them.
 FRESH, FRESH_FAILURE = 5.0, 20.0
-_AT_A_TIME = 50
+_AT_A_TIME = 100
 _PARTS = ("host", "cpu", "memory", "raspberrypi")
 _GPU_PARTS = ("nvidia", "graphics")
 

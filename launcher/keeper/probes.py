@@ -17,7 +17,7 @@ DEADLINE = 15.0
 #: Of the deadline, for the machine itself; the rest is for the way there and back.
 _SHARE = 0.8
 #: Connections that are opened side by side; a host that does not answer holds up one of them, for its deadline.
-_AT_A_TIME = 50
+_AT_A_TIME = 100
 
 
 class NoMachine(FarkernelError):

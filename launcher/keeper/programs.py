@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,9 @@ from ..errors import FarkernelError
 Ask = Callable[..., Awaitable[dict[str, Any]]]
 
 _PROGRAMS: dict[str, Callable[[], Archive]] = {"probe": build_probe, "nvml": build_nvml}
+
+
+_building = threading.Lock()
 
 
 class NeedsTooMuch(FarkernelError):
@@ -65,4 +69,10 @@ async def with_programs(ask: Ask, do: str, **arguments: Any) -> dict[str, Any]:
 
 async def _program(name: str) -> Archive:
     """Made in a thread the first time: packing takes a while."""
-    return await asyncio.to_thread(_PROGRAMS[name])
+    return await asyncio.to_thread(_built, name)
+
+
+def _built(name: str) -> Archive:
+    """One at a time: what is remembered afterwards is not remembered by those who build it at the same moment."""
+    with _building:
+        return _PROGRAMS[name]()
