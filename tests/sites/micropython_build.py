@@ -18,13 +18,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .debian_mirror import mirror
+
 VERSION = "1.25.0"
 ARCHIVE = f"micropython_{VERSION}+ds.orig.tar.xz"
 SHA256 = "7b25be99a502f070b2de81dafc08da7051d992325d6e67daa9045a918fffdbea"
-MIRRORS = (
-    f"http://deb.debian.org/debian/pool/main/m/micropython/{ARCHIVE}",
-    f"http://snapshot.debian.org/file/{SHA256}/{ARCHIVE}",
-)
+PLACE = f"pool/main/m/micropython/{ARCHIVE}"
 PORT = Path(__file__).parent / "micropython_port"
 EPOCH = "1744675200"  # 2025-04-15: the date that the firmware shows
 
@@ -96,18 +95,16 @@ def build(place: Path) -> None:
 def download(work: Path) -> Path:
     """By apt's own helper: it knows the machine's proxy and checks the hash."""
     archive = work / ARCHIVE
-    said = ""
-    for mirror in MIRRORS:
-        done = subprocess.run(
-            ["/usr/lib/apt/apt-helper", "download-file", mirror, str(archive), f"SHA256:{SHA256}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode == 0:
-            return archive
-        said += done.stdout + done.stderr
-    raise BuildError(f"{ARCHIVE} could not be had from {' or '.join(MIRRORS)}:\n{said}")
+    place = f"{mirror()}/{PLACE}"
+    done = subprocess.run(
+        ["/usr/lib/apt/apt-helper", "download-file", place, str(archive), f"SHA256:{SHA256}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BuildError(f"{ARCHIVE} could not be had from {place}:\n{done.stdout}{done.stderr}")
+    return archive
 
 
 def make(arguments: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from .debian_mirror import mirror
 from .micropython_build import cache, locked
 from .ssh import Sshd
 
@@ -83,21 +84,12 @@ def _make(release: str, place: Path) -> None:
         include,
         release,
         str(fresh),
-        _mirror(),
+        mirror(),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
     if done.returncode != 0:
         raise BuildError(f"mmdebstrap {release}: {done.stderr[-2000:]}")
     fresh.rename(place)
-
-
-def _mirror() -> str:
-    """Where this machine's own Debian comes from."""
-    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    if not found:
-        raise BuildError("apt knows no mirror of Debian (apt-get update)")
-    return found[0]
 
 
 class ReleaseSshd(Sshd):
