@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,16 @@ class Site:
         assert [row["state"] for row in rows] == ["live"] * len(rows), rows
         return [row["member"] for row in rows]
 
+    def kernels_on(self, name: str) -> list[psutil.Process]:
+        """Beside them an agent has children that come and go, such as a probe."""
+        found = []
+        for agent in self.hosts[name].agents():
+            for child in psutil.Process(agent).children():
+                with suppress(psutil.Error):
+                    if "fakekernel" in " ".join(child.cmdline()):
+                        found.append(child)
+        return found
+
     def dies(self, name: str) -> None:
         """As when somebody pulls the plug: sshd, its sessions, the agent and its kernels."""
         agents = [psutil.Process(pid) for pid in self.hosts[name].agents()]
@@ -93,13 +103,7 @@ def test_each_kernel_gets_a_member_and_shares_its_link(site: Site) -> None:
     }  # one link for each host, also with `direct`
     found = site.engine.client.request("status")["allocations"]
     assert sorted((row["target"], len(row["kernels"])) for row in found) == [("a", 2), ("b", 3), ("c", 2)]
-    environment = [
-        psutil.Process(pid).environ()
-        for pid in site.hosts["a"].agents()
-        for pid in [
-            child.pid for child in psutil.Process(pid).children() if "fakekernel" in str(child.cmdline())
-        ]
-    ]
+    environment = [process.environ() for process in site.kernels_on("a")]
     assert [each["POOL"] for each in environment] == ["yes", "yes"]
     assert [site.engine.kernel(each)["target"] for each in kernels] == ["pool"] * 6
 
