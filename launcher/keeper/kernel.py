@@ -153,7 +153,10 @@ class Kernel:
         self.facts.life += 1
         self.facts.started = False
         self.avoid = ""
-        if target.address.members and (self.facts.reason or {}).get("kind") == "failed":
+        former = self.facts.reason or {}
+        if former.get("error") == KernelGone.kind or former.get("over"):
+            self._count_anew()
+        if target.address.members and former.get("kind") == "failed":
             self.avoid, self.facts.member = self.facts.member, ""
         self.facts.reason = None
         self._close_channels()
@@ -192,13 +195,18 @@ class Kernel:
         if anew and facts.life > 1:
             if facts.owed:
                 facts.left[facts.member], facts.owed = facts.far_name, False
-            # The agent there counts its messages from 1, and may still have a former life under the former name.
-            facts.far, facts.base = f"{self.id}.{facts.life}", self.local.seen()
+            self._count_anew()
         self.target = member
         facts.member = member.name
         self._idle = IdleClock(member.idle, self.local.idle_since, self._is_idle)
         self._answerer.host = member.address.host or ""
         self._save()
+
+    def _count_anew(self) -> None:
+        """The next life is another agent's: that one counts its messages from 1, and may still have a former life under
+        the former name.
+        """
+        self.facts.far, self.facts.base = f"{self.id}.{self.facts.life}", self.local.seen()
 
     def moved(self, former: str, why: str) -> None:
         """Said in the next cell: what it had in memory is not there."""

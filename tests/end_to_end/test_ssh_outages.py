@@ -162,6 +162,17 @@ def test_a_host_that_was_rebooted_has_lost_the_kernel_and_the_cell_says_so(
     assert "as when that machine was restarted while it could not be reached" in outcome.error
     assert "Restart the kernel for a fresh one" in outcome.error
     assert notebook.state == "ended"
+    # The fresh one is another agent's, which counts from 1 again: it is heard all the same.
+    notebook.engine.client.request(
+        "launch",
+        kernel=notebook.kernel,
+        entry="far",
+        settings={"target": "far"},
+        restart=True,
+        life=2,
+        env={},
+    )
+    assert run_cell(notebook.client, "print('fresh')", 60).text.endswith("fresh\n")
 
 
 def test_what_is_done_while_the_link_is_down_happens_when_it_is_back(far: Far, notebook: Notebook) -> None:

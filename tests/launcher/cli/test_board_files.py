@@ -147,7 +147,6 @@ def test_list(board: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     [
         ("/dev/ttyNONE9", "no board at /dev/ttyNONE9"),
         ("serial:///usb/ffff:ffff", "no board at serial:///usb/ffff:ffff"),
-        ("serial://pi7/dev/ttyUSB0", "is not a board that can be reached from here"),
         ("local:", "is not a board that can be reached from here"),
         ("lessons", "there is no target 'lessons'"),
     ],
