@@ -109,12 +109,15 @@ class Line(asyncio.Protocol):
         self._server = await loop.create_unix_server(lambda: self, self.path)
         os.chmod(self.path, 0o600)
 
-    def close(self) -> None:
+    def _stop_listening(self) -> None:
         server, self._server = self._server, None
         if server is not None:
             server.close()
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._stop_listening()
         for task in self._tasks:
             task.cancel()
         if self._serial is not None:
@@ -131,10 +134,9 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        if self._transport is not None:
-            transport.abort()  # one line, one client
-            return
         self._transport = transport
+        # One line, one client.  Not here and now: the server still has to hand the connection over.
+        asyncio.get_running_loop().call_soon(self._stop_listening)
         self._soon(self._open())
 
     def data_received(self, data: bytes) -> None:
