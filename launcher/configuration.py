@@ -290,7 +290,7 @@ class _Merged:
                     )
                 )
         for target in targets.values():
-            problems += self.pool_problems(target, targets)
+            problems += [*self.pool_problems(target, targets), *self.resource_problems(target)]
         return targets
 
     def target(self, name: str, warnings: tuple[str, ...] = ()) -> Target:
@@ -319,6 +319,19 @@ class _Merged:
 
     def _over_defaults(self, name: str, key: str) -> dict[str, Any]:
         return self.table(("defaults", key)) | self.table(("targets", name, key))
+
+    def resource_problems(self, target: Target) -> list[Problem]:
+        resources = target.resources
+        if resources.opencl is None or (resources.gpus or 1) == 1:
+            return []
+        own = ("targets", target.name, "resources", "opencl")
+        entry = self.values[own if own in self.values else ("defaults", "resources", "opencl")]
+        what = f"the target {target.name!r} asks for {resources.gpus} GPUs and for an OpenCL device"
+        return [
+            Problem(
+                entry.file, entry.line, what, "OpenCL devices are given out one at a time: leave out gpus"
+            )
+        ]
 
     def pool_problems(self, target: Target, targets: Mapping[str, Target]) -> list[Problem]:
         """What is wrong with the members of a target that is a pool."""

@@ -16,6 +16,7 @@ from .address import Address, AddressError, parse_address
 HOUR = 3600
 MIB = 1 << 20
 _LONGEST = 100 * 365 * 24 * HOUR
+OPENCL = ("any", "gpu", "cpu", "accelerator", "custom")  # kinds of its devices
 _LARGEST = 1 << 60
 
 
@@ -36,6 +37,7 @@ class Resources:
     gpus: int | None = None
     gpu_type: str | None = None  # the scheduler's or the vendor's word for it
     gpu_memory: int | None = None  # bytes, of each GPU
+    opencl: str | None = None  # a kind of OpenCL device, or "any"
     cpus: int | None = None
     memory: int | None = None  # bytes
     time: int | None = None  # seconds
@@ -283,6 +285,7 @@ RESOURCE_KEYS: Mapping[str, Parser] = {
     "gpus": count,
     "gpu_type": gpu_type,
     "gpu_memory": size,
+    "opencl": choice(*OPENCL),
     "cpus": positive,
     "memory": size,
     "time": time_limit,

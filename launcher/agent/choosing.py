@@ -10,6 +10,8 @@ from .loop import Loop
 from .probes import Programs, probe
 from .problems import BadRequest, Problem
 
+_PARTS = ["nvidia", "graphics"]
+_OPENCL_PARTS = ["opencl", "opencl of the kernel"]
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 Answer = Dict[str, Any]
 
@@ -53,8 +55,17 @@ class Choosing(object):
             return
         self.cancel(name)
         waiting = self._waiting[name] = Waiting(life, request, [number])
-        choose = {"count": wanted.count, "memory": wanted.memory, "visible": visible, "former": former}
-        asked = {"programs": request.get("programs"), "wanted": ["nvidia", "graphics"], "choose": choose}
+        choose = {
+            "count": wanted.gpus,
+            "memory": wanted.memory,
+            "opencl": wanted.opencl,
+            "visible": visible,
+            "former": former,
+        }
+        asked = {"programs": request.get("programs"), "wanted": _PARTS, "choose": choose}
+        if wanted.opencl:
+            asked["wanted"] = _PARTS + _OPENCL_PARTS
+            asked.update({key: request.get(key) for key in ("kernelspec", "python")})
         leases = Leases()
         about = {"kernel": name}
 

@@ -114,6 +114,8 @@ def _memory(machine: Machine) -> Iterator[Line]:
 
 
 def gpu_label(gpu: Gpu) -> str:
+    if gpu.kind == "opencl":
+        return gpu.name or "an OpenCL device"
     number = "" if gpu.index is None else f" {gpu.index}"
     return f"MIG{number}.{gpu.slot}" if gpu.kind == "mig" else f"GPU{number}"
 

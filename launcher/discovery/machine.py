@@ -158,6 +158,8 @@ class OpenClDevice:
     images: bool | None = None
     available: bool | None = None
     unified_memory: bool | None = None
+    pci: str | None = None
+    uuid: str | None = None
     extensions: tuple[str, ...] = ()
 
 

@@ -114,11 +114,21 @@ def _lacks(machine: Machine, resources: Resources) -> str | None:
     usable = machine.cpu.usable or machine.cpu.threads
     if resources.cpus and usable and usable < resources.cpus:
         return f"has {usable} CPUs, and {resources.cpus} are asked for"
+    if resources.opencl:
+        return _lacks_opencl(machine, resources.opencl)
     gpus = resources.gpus if resources.gpus is not None else int(resources.gpu_memory is not None)
     idle = sum(_is_idle(gpu, resources.gpu_memory or 0) for gpu in machine.gpus)
     if gpus > idle:
         return f"has {idle} idle GPUs that would do, and {gpus} are asked for"
     return None
+
+
+def _lacks_opencl(machine: Machine, kind: str) -> str | None:
+    """Whether one is idle is seen there: not every one is known to its vendor's library."""
+    found = [device for platform in machine.opencl for device in platform.devices]
+    if any(kind in ("any", *device.type) for device in found):
+        return None
+    return f"has no OpenCL device{'' if kind == 'any' else f' of the kind {kind}'}"
 
 
 def _is_idle(gpu: Gpu, memory: int) -> bool:

@@ -10,9 +10,9 @@ import logging
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from ...backends import find_backend
+from ...backends import find_backend, kernel_of
 from ...backends.contract import BringsKernel
 from ..configuration import Configuration, Target
 from ..discovery.machine import Machine, read_machine
@@ -35,6 +35,7 @@ FRESH, FRESH_FAILURE = 5.0, 20.0
 _AT_A_TIME = 100
 _PARTS = ("host", "cpu", "memory", "raspberrypi")
 _GPU_PARTS = ("nvidia", "graphics")
+_OPENCL_PARTS = ("opencl", "opencl of the kernel")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Pools:
         self._load = load
         self._kernels = kernels
         self._remembered = remembered
-        self._looks: dict[tuple[str, str, bool], _Look] = {}
+        self._looks: dict[tuple[str, str, _Question], _Look] = {}
         self._last: dict[str, str] = {}  # pool → who had the last turn
         self._turns = asyncio.Semaphore(_AT_A_TIME)
 
@@ -147,14 +148,14 @@ class Pools:
         target = configuration.target(member)
         if not target.address.is_host:
             return ""
-        look = self._look(target, False, anew=True)
+        look = self._look(target, _Question(_PARTS), anew=True)
         return (await asyncio.shield(look.task)).why
 
     # what the members say
 
     async def _look_at(self, pool: Target, members: Iterable[Target]) -> None:
         """Until all have answered, or one that fits has and the others had their time."""
-        looks = [self._look(each, _with_gpus(pool)) for each in members if _is_asked(each)]
+        looks = [self._look(each, _Question.of(pool, each)) for each in members if _is_asked(each)]
         waiting = {look.task: look for look in looks}
         loop, some_fit = asyncio.get_running_loop(), False
         while waiting:
@@ -167,16 +168,15 @@ class Pools:
             some_fit = some_fit or any(_fits(task.result(), pool.resources) for task in done)
             waiting = {task: look for task, look in waiting.items() if task not in done}
 
-    def _look(self, member: Target, with_gpus: bool, anew: bool = False) -> _Look:
-        key = _key(member, with_gpus)
+    def _look(self, member: Target, question: _Question, anew: bool = False) -> _Look:
+        key = _key(member, question)
         look = self._looks.get(key)
         if look is None or not look.is_fresh() or (anew and look.task.done()):
-            task = asyncio.create_task(self._ask(member, with_gpus), name=f"look at {member.name}")
+            task = asyncio.create_task(self._ask(member, question), name=f"look at {member.name}")
             look = self._looks[key] = _Look(task)
         return look
 
-    async def _ask(self, member: Target, with_gpus: bool) -> Seen:
-        wanted = [*_PARTS, *(_GPU_PARTS if with_gpus else ())]
+    async def _ask(self, member: Target, question: _Question) -> Seen:
         try:
             # First in a thread: it may ask ssh_config, and remembers the answer for a moment.
             await asyncio.to_thread(find_backend(member.address.scheme).key, member, None)
@@ -186,7 +186,7 @@ class Pools:
                 visit(self._owner, member, patient=False) as ask,
             ):
                 found, listed = await asyncio.gather(
-                    with_programs(ask, "probe", deadline=DEADLINE * 0.8, wanted=wanted), ask("list")
+                    with_programs(ask, "probe", deadline=DEADLINE * 0.8, **question.asked()), ask("list")
                 )
         except TimeoutError:
             return Seen(why=f"did not answer within {DEADLINE:g} s")
@@ -209,7 +209,7 @@ class Pools:
     # what is decided from it
 
     def _candidate(self, kernel: Kernel, pool: Target, member: Target) -> Candidate:
-        seen = self._looks[_key(member, _with_gpus(pool))].result() if _is_asked(member) else Seen()
+        seen = self._looks[_key(member, _Question.of(pool, member))].result() if _is_asked(member) else Seen()
         ours = sum(
             each.target.name == member.name and each is not kernel and each.state is not KernelState.ENDED
             for each in self._kernels()
@@ -240,12 +240,26 @@ def _is_asked(member: Target) -> bool:
     return member.address.is_host and not member.drain
 
 
-def _with_gpus(pool: Target) -> bool:
-    return bool(pool.resources.gpus or pool.resources.gpu_memory)
+class _Question(NamedTuple):
+    """What a member is asked for a pool's kernels."""
+
+    parts: tuple[str, ...]
+    kernel: tuple[tuple[str, str], ...] = ()  # whose environment
+
+    @classmethod
+    def of(cls, pool: Target, member: Target) -> _Question:
+        resources = pool.resources
+        if not resources.opencl:
+            return cls(_PARTS + _GPU_PARTS if resources.gpus or resources.gpu_memory else _PARTS)
+        whose = pool if pool.python or pool.kernel else member
+        return cls(_PARTS + _GPU_PARTS + _OPENCL_PARTS, tuple(kernel_of(whose).items()))
+
+    def asked(self) -> dict[str, Any]:
+        return {"wanted": list(self.parts), **dict(self.kernel)}
 
 
-def _key(member: Target, with_gpus: bool) -> tuple[str, str, bool]:
-    return member.name, str(member.address), with_gpus
+def _key(member: Target, question: _Question) -> tuple[str, str, _Question]:
+    return member.name, str(member.address), question
 
 
 def _fits(seen: Seen, resources: Resources) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ...backends import find_backend
+from ...backends import find_backend, kernel_of
 from ..configuration import Target
 from ..errors import FarkernelError
 from .programs import with_programs
@@ -97,8 +97,7 @@ def _failed(error: FarkernelError) -> dict[str, Any]:
 
 async def probe(owner: Owner, target: Target, deadline: float, wanted: list[str] | None) -> dict[str, Any]:
     """The document (docs/resources.md), as it came."""
-    kernel = {"python": target.python} if target.python else {"kernelspec": target.kernel or "python3"}
     async with visit(owner, target, patient=False) as ask:
-        answer = await with_programs(ask, "probe", deadline=deadline, wanted=wanted, **kernel)
+        answer = await with_programs(ask, "probe", deadline=deadline, wanted=wanted, **kernel_of(target))
     machine = answer.get("machine")
     return machine if isinstance(machine, dict) else {}

@@ -36,9 +36,10 @@ def devices(target: Target) -> dict[str, Any]:
     """What `start` is told of GPUs: where no scheduler gives them out, the agent chooses and leases them."""
     resources = target.resources
     count = resources.gpus if resources.gpus is not None else int(resources.gpu_memory is not None)
-    if not count or not target.address.is_host:
+    if not (count or resources.opencl) or not target.address.is_host:
         return {}
-    return {"devices": {"gpus": count, "gpu_memory": resources.gpu_memory or 0}}
+    opencl = {"opencl": resources.opencl} if resources.opencl else {}
+    return {"devices": {"gpus": count, "gpu_memory": resources.gpu_memory or 0, **opencl}}
 
 
 async def start(ask: Ask, arguments: dict[str, Any]) -> dict[str, Any]:

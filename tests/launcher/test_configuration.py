@@ -437,6 +437,18 @@ def test_pools_have_targets_as_members(layers: Layers) -> None:
     ]
 
 
+def test_an_opencl_device_is_one(layers: Layers) -> None:
+    path = layers.write(
+        "user",
+        '[defaults]\nresources.opencl = "gpu"\n[targets]\na.address = "local:"\na.resources.gpus = 2\n'
+        'b.address = "local:"\nb.resources.gpus = 1\n',
+    )
+    assert layers.problems() == [
+        f"{path}:2: the target 'a' asks for 2 GPUs and for an OpenCL device. "
+        "OpenCL devices are given out one at a time: leave out gpus"
+    ]
+
+
 def test_errors_hold_no_control_characters(layers: Layers) -> None:
     layers.write(
         "user", r'"\u001b[31m" = 1' "\n" r"[targets.a]" "\n" r'"x\u0007\n" = 1' "\n" r'env."\u001b" = "1"'

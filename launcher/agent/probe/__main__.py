@@ -1,8 +1,8 @@
 """``python3 probe.zip REQUEST``: looks at this machine, and writes one JSON document (docs/resources.md).
 
 REQUEST is a JSON object: ``wanted`` (names of parts, or null: all), ``patience`` (seconds for each part), ``nvml``
-(the path of the archive with pynvml.py, or null), ``python`` (the kernel's, or null), ``choose`` (see choice.py),
-``root``.
+(the path of the archive with pynvml.py, or null), ``python`` (the kernel's, or null), ``choose`` (see choice.py,
+opencl_choice.py), ``root``.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ from . import (
     memory,
     nvidia,
     opencl,
+    opencl_choice,
     processors,
     raspberrypi,
     sections,
@@ -79,8 +80,11 @@ def _document(request: Found) -> Found:
     if "cpu" in found:
         time.sleep(max(began + _APART - time.monotonic(), 0.0))
         found["cpu"]["use"] = processors.use(before, processors.times_now(root))
-    if request.get("choose"):
-        found["choice"] = choice.choose(found.get("gpus", []), request["choose"])
+    asked = request.get("choose")
+    if asked and asked.get("opencl"):
+        found["choice"] = opencl_choice.choose(found.get("opencl", []), found.get("gpus", []), asked)
+    elif asked:
+        found["choice"] = choice.choose(found.get("gpus", []), asked)
     found.update(version=VERSION, time=time.time(), took=round(time.monotonic() - began, 3))
     return found
 

@@ -8,7 +8,7 @@ FITS = 0.92
 _OWN_MEMORY, _OWN_PART = 1 << 30, 0.05
 GIB = float(1 << 30)
 #: Of each GPU what kernels, `ps` and the next life need to know.
-_FACTS = ("uuid", "name", "vendor", "kind", "index", "slot")
+FACTS = ("uuid", "name", "vendor", "kind", "index", "slot")
 
 Gpu = Dict[str, Any]
 
@@ -30,9 +30,13 @@ def choose(gpus: List[Gpu], asked: Dict[str, Any]) -> Dict[str, Any]:
             reasons.append("%s: %s" % (label(gpu), reason))
     chosen = in_order(free, list(asked.get("former") or []))
     return {
-        "free": [dict({name: gpu.get(name) for name in _FACTS}, label=label(gpu)) for gpu in chosen],
+        "free": [dict(facts(gpu), label=label(gpu)) for gpu in chosen],
         "reasons": reasons,
     }
+
+
+def facts(gpu: Gpu) -> Gpu:
+    return {name: gpu.get(name) for name in FACTS}
 
 
 def why_not(gpu: Gpu, count: int, memory: int) -> Optional[str]:

@@ -9,7 +9,9 @@ import glob
 import importlib
 import json
 import os
+import struct
 import sys
+import uuid
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 Found = Dict[str, Any]
@@ -41,6 +43,13 @@ DEVICE = (
     ("unified_memory", 0x1035, "bool"),
     ("c_version", 0x103D, "text"),
 )
+#: Which device it is: the extension that has the question, its codes, how the answers are read (the extensions' texts).
+IDENTITY = (
+    ("cl_khr_pci_bus_info", (0x410F,), "pci"),
+    ("cl_nv_device_attribute_query", (0x400A, 0x4008, 0x4009), "uint"),
+    ("cl_amd_device_attribute_query", (0x4037,), "topology"),
+)
+_UUID = ("cl_khr_device_uuid", 0x106A)
 TYPES = ((1, "default"), (2, "cpu"), (4, "gpu"), (8, "accelerator"), (16, "custom"))
 _ALL = 0xFFFFFFFF
 _NOT_FOUND = (-1, -1001)  # no device of that type; no platform (cl_khr_icd)
@@ -73,7 +82,39 @@ def device(ask: Ask) -> Found:
     bits = found["type"] or 0
     found["type"] = [name for bit, name in TYPES if bits & bit]
     found["extensions"] = (found["extensions"] or "").split()
+    found["pci"] = pci(found["extensions"], ask)
+    found["uuid"] = ask(_UUID[1], "uuid") if _UUID[0] in found["extensions"] else None
     return found
+
+
+def pci(extensions: List[str], ask: Ask) -> Optional[str]:
+    """Where it is plugged in, as the system writes it: "0000:3b:00.0"."""
+    for extension, codes, kind in IDENTITY:
+        answers = [ask(code, kind) for code in codes if extension in extensions]
+        if not answers or any(answer is None for answer in answers[1:] or answers):
+            continue  # a driver may know no domains
+        if kind != "uint":
+            return str(answers[0])
+        domain, bus, slot = answers[0] or 0, answers[1], answers[2]
+        return _address(domain, bus, slot >> 3, slot & 7)
+    return None
+
+
+def _topology(data: bytes) -> Optional[str]:
+    of_pci = struct.unpack("=I", data[:4])[0] == 1
+    return _address(0, data[21], data[22], data[23]) if of_pci else None
+
+
+def _address(domain: int, bus: int, place: int, function: int) -> str:
+    return "%04x:%02x:%02x.%x" % (domain, bus, place, function)
+
+
+#: ``cl_device_pci_bus_info_khr``; ``cl_device_topology_amd``, a union whose other half says that it is none; 16 bytes.
+_IDENTIFIERS: Dict[str, Tuple[int, Callable[[bytes], Optional[str]]]] = {
+    "pci": (16, lambda data: _address(*struct.unpack("=4I", data[:16]))),
+    "topology": (24, _topology),
+    "uuid": (16, lambda data: str(uuid.UUID(bytes=data[:16])) if any(data) else None),
+}
 
 
 # -- by ctypes -----------------------------------------------------------------------------------------------
@@ -134,6 +175,9 @@ def _from_library(call: Any, handle: int) -> Ask:
 def read_answer(data: bytes, kind: str) -> Any:
     if kind == "text":
         return data.split(b"\0")[0].decode("utf-8", "replace").strip()
+    if kind in _IDENTIFIERS:
+        size, read = _IDENTIFIERS[kind]
+        return read(data) if len(data) >= size else None
     wanted = ctypes.c_size_t if kind == "size" else _NUMBERS[kind]
     if len(data) < ctypes.sizeof(wanted):
         return None
@@ -160,6 +204,8 @@ def _from_pyopencl(one: Any) -> Ask:
             value = one.get_info(code)
         except Exception:  # noqa: BLE001 - its errors derive from no class that all versions have
             return None
+        if kind in _IDENTIFIERS:
+            return None  # its classes for them differ by version
         return str(value).strip() if kind == "text" else bool(value) if kind == "bool" else int(value)
 
     return ask

@@ -292,6 +292,28 @@ def test_two_users_agents_race_for_the_last_one(others: NearEnd, connect: Connec
         winner.request("forget", kernel=f"k{turn}")
 
 
+# -- OpenCL (PoCL is what is installed) ---------------------------------------------------------------------
+
+
+def test_a_processor_is_shared_and_the_kernel_is_told_which(connect: Connect) -> None:
+    near = connect()
+    for name in ("k0", "k1"):
+        answer = Far(near, name).start(devices={"opencl": "cpu"}, programs=PROGRAMS)
+        (device,) = answer["devices"]
+        assert (device["kind"], device["shared"]) == ("opencl", True)
+        seen = environment_of(answer["pid"])
+        assert (seen["PYOPENCL_CTX"], seen["CUDA_VISIBLE_DEVICES"]) == ("0:0", "")
+
+
+def test_no_such_opencl_device(connect: Connect) -> None:
+    with pytest.raises(RemoteError) as raised:
+        Far(connect(), "k0").start(devices={"opencl": "accelerator"}, programs=PROGRAMS)
+    assert raised.value.what == (
+        "an OpenCL device (accelerator) cannot be had there: there is no such device that could be leased"
+    )
+    assert raised.value.advice == "See what is there: farkernel resources"
+
+
 # -- without an agent --------------------------------------------------------------------------------------
 
 
@@ -299,8 +321,10 @@ def test_what_is_asked_for() -> None:
     assert devices.wanted_of({}) is None
     assert devices.wanted_of({"devices": {"gpus": 2, "gpu_memory": 5}}) == Wanted(2, 5)
     assert devices.wanted_of({"devices": {"gpu_memory": 5}}) == Wanted(1, 5)
-    with pytest.raises(BadRequest):
-        devices.wanted_of({"devices": {"gpus": -1}})
+    assert devices.wanted_of({"devices": {"opencl": "gpu", "gpu_memory": 5}}) == Wanted(1, 5, "gpu")
+    for wrong in ({"gpus": -1}, {"opencl": "tpu"}, {"opencl": "gpu", "gpus": 2}):
+        with pytest.raises(BadRequest):
+            devices.wanted_of({"devices": wrong})
 
 
 def test_two_are_had_both_or_not_at_all(tmp_path: Path) -> None:
@@ -325,6 +349,7 @@ def test_variables() -> None:
     assert devices.variables([]) == {}
     assert devices.variables([nvidia]) == {"CUDA_VISIBLE_DEVICES": "GPU-1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     assert devices.variables([amd])["ROCR_VISIBLE_DEVICES"] == "GPU-2"
+    assert devices.variables([{**nvidia, "opencl": "1:0"}])["PYOPENCL_CTX"] == "1:0"
 
 
 def test_what_another_user_said_is_text() -> None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farkernel.launcher.discovery.machine import Cpu, Gpu, GpuProcess, Lease, Machine, Memory, RaspberryPi
+from farkernel.launcher.discovery.machine import (
+    Cpu,
+    Gpu,
+    GpuProcess,
+    Lease,
+    Machine,
+    Memory,
+    OpenClDevice,
+    OpenClPlatform,
+    RaspberryPi,
+)
 from farkernel.launcher.keeper.pool_choice import Candidate, NoneFits, choose, load, unfit
 from farkernel.launcher.settings import Resources
 
@@ -132,10 +144,20 @@ def test_who_is_passed_over_and_why(candidate: Candidate, expected: str | None) 
         (Resources(cpus=5), "has 4 CPUs, and 5 are asked for"),
         (Resources(gpus=1), "has 0 idle GPUs that would do, and 1 are asked for"),
         (Resources(gpu_memory=GIB), "has 0 idle GPUs that would do, and 1 are asked for"),
+        (Resources(opencl="gpu"), "has no OpenCL device of the kind gpu"),
+        (Resources(opencl="any"), "has no OpenCL device"),
     ],
 )
 def test_what_was_asked_for_must_be_there(resources: Resources, expected: str | None) -> None:
     assert unfit(Candidate("m", machine=machine()), resources) == expected
+
+
+def test_an_opencl_device_of_the_kind_is_enough() -> None:
+    with_pocl = replace(machine(), opencl=(OpenClPlatform(devices=(OpenClDevice(type=("cpu",)),)),))
+    expected = {"any": None, "cpu": None, "gpu": "has no OpenCL device of the kind gpu"}
+    assert {
+        kind: unfit(Candidate("m", machine=with_pocl), Resources(opencl=kind)) for kind in expected
+    } == expected
 
 
 def test_idle_gpus_are_those_that_nobody_has() -> None:
