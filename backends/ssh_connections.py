@@ -1,8 +1,8 @@
 """One connection per host for all that runs there: kernels, visits, schedulers' commands.
 
 A connection is shared by everything whose settings are equal (`HostSettings`), and is kept for a while after the
-last use.  One attempt at a time per host, for all who wait; at most ten logins at a time over all hosts; and a second
-connection to a host only when it opens no more sessions on the first.
+last use.  One attempt at a time per host, for all who wait; at most ten logins at a time over all hosts, those apart
+that take unusually long; and a second connection to a host only when it opens no more sessions on the first.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 LINGER = 30.0
 LOGINS = 10
+# A login is some tens of milliseconds of work.  One that takes this long waits for something, and ten hosts that hang
+# would hold up all the others.
+_WORKING = 2.0
 # MaxStartups counts a login until it is through: a burst over many connections is what sshd drops.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 _LATE, _LATE_PAUSE = 5, 0.1
@@ -307,11 +310,13 @@ class Connections:
         self, client: SshClient, settings: HostSettings, asker: Asker, slot: _Slot, host: _Host
     ) -> _Held:
         via: _Held | None = None
+        working: asyncio.TimerHandle | None = None
         try:
             await asyncio.sleep(max(host.not_before - asyncio.get_running_loop().time(), 0.0))
             if settings.via is not None:
                 via = await self._via(client, settings.via, asker)
             await slot.take()
+            working = asyncio.get_running_loop().call_later(_WORKING, slot.give_back)
             connection = await client.connect(settings, via.connection if via else None, asker)
             held = _Held(connection, via)
             held.take()  # until those who wait have taken it themselves
@@ -325,6 +330,8 @@ class Connections:
             log.info("no connection to %s: %s", settings, error)
             raise
         finally:
+            if working is not None:
+                working.cancel()
             slot.give_back()
             if via is not None:
                 via.leave(self._linger)

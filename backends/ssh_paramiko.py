@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import os
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import paramiko
 
@@ -34,6 +35,8 @@ _PATIENT = 24 * 3600.0  # our own deadline counts, which stands still while peop
 # Its threads write tracebacks of what they raise anyway, and what they raise we translate.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
+T = TypeVar("T")
+
 _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
 
@@ -55,7 +58,7 @@ class ParamikoConnection:
 
     async def open(self, command: str, receiver: Receiver, done: Done) -> ThreadedStream:
         try:
-            channel = await whole_or_undone(asyncio.to_thread(self._session, command), hang_up)
+            channel = await whole_or_undone(in_own_thread(self._session, command), hang_up)
         except asyncio.CancelledError:
             self._settling.note()
             raise
@@ -112,12 +115,12 @@ class ParamikoClient:
         transport: paramiko.Transport | None = None
         try:
             async with asker.limit(limit):
-                transport = await asyncio.to_thread(_prepared, settings, plug)
-                key = await asyncio.to_thread(_meet, settings, transport)
+                transport = await in_own_thread(_prepared, settings, plug)
+                key = await in_own_thread(_meet, settings, transport)
                 if key is not None:
                     hang_up(transport)
                     return key
-                await asyncio.to_thread(login.run, transport)
+                await in_own_thread(login.run, transport)
             transport.set_keepalive(settings.alive_interval or _ALIVE_INTERVAL)
             return ParamikoConnection(settings, transport)
         except BaseException as error:
@@ -133,7 +136,7 @@ class ParamikoClient:
         if isinstance(through, ParamikoConnection):
             where = (settings.host, settings.port)
             try:
-                return await asyncio.to_thread(
+                return await in_own_thread(
                     through.transport.open_channel, "direct-tcpip", where, ("127.0.0.1", 0)
                 )
             except paramiko.ChannelException as error:
@@ -146,6 +149,21 @@ class ParamikoClient:
             return _through(settings.proxy_command)
         deadline = None if settings.connect_timeout is None else float(settings.connect_timeout)
         return await ssh_tcp.connect(settings.host, settings.port, settings.family, deadline)
+
+
+async def in_own_thread(act: Callable[..., T], *arguments: Any) -> T:
+    """As `asyncio.to_thread`, whose few threads a handful of hosts that hang would keep from everybody else."""
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        if outcome.set_running_or_notify_cancel():
+            try:
+                outcome.set_result(act(*arguments))
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is for whoever waits
+                outcome.set_exception(error)
+
+    threading.Thread(target=run, name="paramiko", daemon=True).start()
+    return await asyncio.wrap_future(outcome)
 
 
 def _through(command: str) -> socket.socket:

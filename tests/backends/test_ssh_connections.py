@@ -14,6 +14,7 @@ import pytest
 
 from farkernel.backends.contract import RouteError
 from farkernel.backends.ssh_config import Place
+from farkernel.backends.ssh_connections import LOGINS
 from farkernel.backends.ssh_errors import NoMoreSessions, Overloaded
 
 from ..sites.ssh import Sshd
@@ -181,6 +182,25 @@ def test_thirty_hosts_of_which_one_is_dead(client: str, host: Sshd) -> None:
             with pytest.raises(RouteError, match="did not answer within 3 s"):
                 await failing
             assert took < 25
+
+    play(act, client)
+
+
+def test_as_many_hung_hosts_as_may_log_in_at_a_time_hold_up_nobody(client: str, host: Sshd) -> None:
+    host.write_client_config("ConnectTimeout 40")
+
+    async def act(near: Near) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=2 * LOGINS) as hung:
+            silent = fresh_settings(replace(host.place(), port=hung.getsockname()[1]))
+            many = [replace(silent, set_env=(("N", str(n)),)) for n in range(LOGINS)]
+            trying = [asyncio.create_task(near.open(each, Heard())) for each in many]
+            await asyncio.sleep(0)  # they are in the queue before us
+            async with asyncio.timeout(20):
+                assert (await near.run(host.place(), "echo in")).data == b"in\n"
+            assert not any(each.done() for each in trying)
+            for each in trying:
+                each.cancel()
+            await asyncio.wait(trying)
 
     play(act, client)
 

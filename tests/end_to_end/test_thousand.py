@@ -20,8 +20,7 @@ from ..sites.ssh import free_port
 pytestmark = [pytest.mark.servers, pytest.mark.long, pytest.mark.timeout(300)]
 
 HOSTS, DEAD, HUNG = 1000, 50, 10
-# For a host.  With 10 s most of the first hundred miss it on a busy machine, though they are alive; why is not known.
-DEADLINE = 20
+DEADLINE = 10  # for a host
 
 
 @pytest.fixture
