@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+from farkernel.backends.archive import build_archive
 from farkernel.launcher.errors import RemoteError
 from tests.fakekernel import payload
 from tests.launcher.agent.near_end import FAKE_KERNEL, PRIORITIES, Far, NearEnd, agent_log, agent_processes
@@ -646,8 +647,7 @@ def test_a_damaged_program_is_fetched_again(near: NearEnd, run: Path) -> None:
     with pytest.raises(ConnectionError):
         near.wait(lambda: False)
     wait_until(lambda: not agent_processes(run))
-    program = next(run.glob("programs/*.zip"))
-    program.write_bytes(b"PK")
+    (run / "programs" / f"{build_archive().sha256}.zip").write_bytes(b"PK")
     old = run / "programs" / "old.zip"
     old.write_bytes(b"")
     os.utime(old, (1, 1))
