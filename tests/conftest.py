@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -30,6 +31,9 @@ _directories = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background job ignores it (POSIX, 2.9.3.1), and whatever it starts too: no Ctrl-C would be seen.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not is_worker(config):
         os.environ[MARKER] = tempfile.mkdtemp(prefix="fk-", dir="/tmp")
 
