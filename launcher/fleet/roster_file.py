@@ -23,7 +23,7 @@ LARGEST = 4 << 20
 def read_roster(path: str | Path) -> Roster:
     """Read and check a roster.  Raises RosterError."""
     path = Path(path)
-    return parse_roster(_read(path), str(path), lambda name: _read(path.parent / name))
+    return parse_roster(read_file(path), str(path), lambda name: read_file(path.parent / name))
 
 
 def parse_roster(data: bytes, file: str, read: Callable[[str], bytes]) -> Roster:
@@ -76,7 +76,9 @@ def _stem(file: str) -> str:
     return name[:50] or "fleet"
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: str | Path) -> bytes:
+    """Raises RosterError."""
+    path = Path(path)
     try:
         with path.open("rb") as stream:
             data = stream.read(LARGEST + 1)
