@@ -277,16 +277,21 @@ def uninstall(name: str) -> list[str]:
     found = [entry.directory for entry in installed() if entry.name == wanted]
     if not found:
         raise EntryNotFound(name)
+    for directory in found:
+        remove(directory)
+    return found
+
+
+def remove(directory: str) -> None:
+    """Whole or not at all.  Raises `EntryNotWritable`."""
     import tempfile
 
-    for directory in found:
-        try:
-            data = os.path.dirname(os.path.dirname(directory))
-            with tempfile.TemporaryDirectory(prefix=".farkernel-", dir=data) as work:
-                os.rename(directory, os.path.join(work, "old"))
-        except OSError as error:
-            raise EntryNotWritable(directory, error) from None
-    return found
+    try:
+        data = os.path.dirname(os.path.dirname(directory))
+        with tempfile.TemporaryDirectory(prefix=".farkernel-", dir=data) as work:
+            os.rename(directory, os.path.join(work, "old"))
+    except OSError as error:
+        raise EntryNotWritable(directory, error) from None
 
 
 def _write(path: str, content: bytes) -> None:

@@ -210,14 +210,18 @@ def _replace(path: Path, old: str, new: str, name: str, keys: Mapping[str, Any] 
     if expected != reached:
         what = f"the target {name!r} stands there in a way that cannot be changed by program"
         raise ConfigurationError([Problem(str(path), None, what, _HAND)])
-    _write(path, new.encode("utf-8"))
+    write_file(path, new.encode("utf-8"))
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Temporary file, fsync, rename; a file that is a link (into a collection of dotfiles) stays one."""
+def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Temporary file, fsync, rename; a file that is a link (into a collection of dotfiles) stays one.
+
+    A new file has this mode, one that was there keeps its own.  Makes the directory; raises ConfigurationError.
+    """
     place = path.resolve()
     try:
-        mode = place.stat().st_mode & 0o777 if place.exists() else 0o600
+        place.parent.mkdir(mode=0o755 if mode & 0o004 else 0o700, parents=True, exist_ok=True)
+        mode = place.stat().st_mode & 0o777 if place.exists() else mode
         descriptor, temporary = tempfile.mkstemp(prefix=".targets.", suffix=".new", dir=place.parent)
         try:
             with open(descriptor, "wb") as stream:

@@ -44,6 +44,7 @@ COMMANDS = (
     Command("release", "Kernels", "ALLOCATION", "give an allocation back", "kernels"),
     Command("board", "Boards", "ACTION …", "boards: list, files, reset, REPL, flash", "board"),
     Command("image", "Boards", "BOARD FOLDER", "one file to flash, from a firmware and a folder", "image"),
+    Command("fleet", "Many hosts", "ACTION …", "from one list: targets, entries, status, reset", "fleet"),
     Command("completion", "Behind the scenes", "bash|zsh|fish", "a script for your shell", "completion"),
     Command("launch", "Behind the scenes", "ENTRY -f FILE", "what a menu entry runs", "launching"),
     Command("keeper", "Behind the scenes", "status|stop|restart", "the background process", "keeper"),
@@ -73,6 +74,7 @@ EXAMPLES = {
     "board": "farkernel board list\nfarkernel board put /dev/ttyUSB0 main.py\nfarkernel board repl /dev/ttyUSB0\n"
     "farkernel board flash /dev/ttyUSB0 lesson.bin",
     "image": "farkernel image esp8266 lesson --firmware esp8266.bin -o lesson.bin\nfarkernel image check esp8266.bin",
+    "fleet": "farkernel fleet diff class.csv\nfarkernel fleet apply class.csv\nfarkernel fleet status --watch",
     "keeper": "farkernel keeper status\nfarkernel keeper restart",
     "completion": 'eval "$(farkernel completion bash)"',
 }

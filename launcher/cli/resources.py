@@ -6,18 +6,17 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .. import configuration
 from ..client import KeeperClient
 from ..discovery.machine import Machine, read_machine
 from ..errors import FarkernelError, RemoteError
 from ..text import clean, one_line
-from . import bars, machine_lines
+from . import bars, machine_lines, watching
 from .arguments import add_json
 from .asking import Asking
 from .output import colours_wanted, emit, fold, paint, say, terminal_columns
@@ -80,7 +79,7 @@ def run_resources(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.watch is not None:
         with KeeperClient() as client:
-            return watch(client, addresses, arguments)
+            watch(client, addresses, arguments)
     with Asking() as client:
         looked = look(client, addresses, arguments.deadline)
     if arguments.json:
@@ -153,54 +152,25 @@ def can_draw() -> bool:
 # -- again and again ---------------------------------------------------------------------------------------
 
 
-def watch(client: KeeperClient, addresses: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Until Ctrl-C.  On a terminal it fills the screen; elsewhere one look comes after the other."""
-    interval = max(arguments.watch, 0.5)
+def watch(client: KeeperClient, addresses: dict[str, str], arguments: argparse.Namespace) -> NoReturn:
+    """Until Ctrl-C."""
+    interval = max(arguments.watch, watching.SHORTEST)
     screen = sys.stdout.isatty() and not arguments.json
-    with full_screen() if screen else _nothing():
-        while True:
-            looked = look(client, addresses, arguments.deadline)
-            if arguments.json:
-                print(json.dumps([one.as_dict() for one in looked]), flush=True)
-            elif arguments.html:
-                from . import machine_page
 
-                write(arguments.html, machine_page.page(looked, time.time(), interval))
-            elif screen:
-                _redraw(looked)
-            else:
-                print("\n".join([*render(looked, _WIDTH, False), ""]), flush=True)
-            time.sleep(interval)
+    def lines() -> list[str]:
+        looked = look(client, addresses, arguments.deadline)
+        if arguments.json:
+            return [json.dumps([one.as_dict() for one in looked])]
+        if arguments.html:
+            from . import machine_page
 
+            write(arguments.html, machine_page.page(looked, time.time(), interval))
+            return []
+        if screen:
+            return render(looked, terminal_columns(sys.stdout) or _WIDTH, colours_wanted(sys.stdout))
+        return [*render(looked, _WIDTH, False), ""]
 
-def _redraw(looked: Sequence[Looked]) -> None:
-    import shutil
-
-    columns, rows = shutil.get_terminal_size()
-    shown = render(looked, columns, colours_wanted(sys.stdout))
-    if len(shown) > rows - 1:
-        more = len(shown) - rows + 2
-        shown = [*shown[: rows - 2], f"… {more} more lines: make the terminal higher, or name fewer targets"]
-    # Each line is cleared behind its end, and all below the last: no flicker.
-    sys.stdout.write("\x1b[H" + "".join(line + "\x1b[K\n" for line in shown) + "\x1b[J")
-    sys.stdout.flush()
-
-
-@contextmanager
-def full_screen() -> Iterator[None]:
-    """The terminal's other screen, without a cursor; what was there before comes back."""
-    sys.stdout.write("\x1b[?1049h\x1b[?25l")
-    sys.stdout.flush()
-    try:
-        yield
-    finally:
-        sys.stdout.write("\x1b[?25h\x1b[?1049l")
-        sys.stdout.flush()
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+    watching.repeat(lines, interval, screen and not arguments.html)
 
 
 def write(path: str, page: str) -> None:

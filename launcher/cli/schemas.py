@@ -147,6 +147,51 @@ SCHEMAS: dict[str, Schema] = {
             _object(step=_TEXT, state={"enum": ["ok", "failed", "skipped"]}, what=_TEXT, advice=_TEXT)
         ),
     ),
+    **dict.fromkeys(
+        ("fleet diff", "fleet apply", "fleet remove"),
+        _object(
+            fleet=_TEXT,
+            changes=_list(
+                _object(
+                    how={"enum": ["add", "change", "remove"]},
+                    kind=_TEXT,
+                    name=_TEXT,
+                    detail=_TEXT,
+                    place=_TEXT,
+                )
+            ),
+        ),
+    ),
+    "fleet status": _list(
+        _object(
+            fleet=_TEXT,
+            host=_TEXT,
+            student=_TEXT,
+            model=_or_null(_TEXT),
+            state={"enum": ["up", "hot", "throttled", "down"]},
+            ok=_TRUTH,
+            what=_TEXT,
+            advice=_TEXT,
+            temperature=_or_null(_NUMBER),
+            throttled=_or_null(_list(_TEXT)),
+            throttled_before=_or_null(_list(_TEXT)),
+            uptime=_or_null(_NUMBER),
+            load=_list(_NUMBER),
+            memory=_object(total=_or_null(_WHOLE), available=_or_null(_WHOLE)),
+            users=_list(_TEXT),
+            kernels=_list(_object({"notebook": _or_null(_TEXT)}, kernel=_TEXT, entry=_TEXT, state=_TEXT)),
+        )
+    ),
+    "fleet reset": _list(
+        _object(
+            {"what": _TEXT, "advice": _TEXT},
+            host=_TEXT,
+            ok=_TRUTH,
+            ended=_WHOLE,
+            directory=_or_null(_TEXT),
+            restarted=_TRUTH,
+        )
+    ),
     "keeper status": _object(
         {
             "pid": _WHOLE,

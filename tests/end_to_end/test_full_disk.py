@@ -90,7 +90,18 @@ def test_full_from_the_beginning(machine: Machine, name: str) -> None:
         assert "No space left on device" in ended.err
 
 
-NEED_ROOM = {"add", "remove", "install", "output", "output --into", "attach", "launch", "doctor", "resources"}
+NEED_ROOM = {
+    "add",
+    "remove",
+    "install",
+    "output",
+    "output --into",
+    "attach",
+    "launch",
+    "doctor",
+    "resources",
+    "fleet apply",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

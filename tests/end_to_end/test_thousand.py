@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ..sites.crowd import Crowd, crowd_of
 from ..sites.engine import Engine
 from ..sites.many_hosts import address
-from ..sites.ssh import free_port
 
 pytestmark = [pytest.mark.servers, pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -24,43 +24,28 @@ DEADLINE = 10  # for a host
 
 
 @pytest.fixture
-def crowd(home: Path) -> Iterator[tuple[Path, int, psutil.Process]]:
+def crowd(home: Path) -> Iterator[Crowd]:
     """The living and the hung; nobody listens where the dead are."""
-    directory, port = home.parent / "crowd", free_port()
-    directory.mkdir()
     living = HOSTS - DEAD
-    hung = [str(number * (living // HUNG)) for number in range(HUNG)]
-    command = [sys.executable, "-m", "tests.sites.many_hosts", str(directory), str(port), str(living), *hung]
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield directory, port, psutil.Process(process.pid)
-        finally:
-            process.terminate()
+    with crowd_of(
+        home.parent / "crowd", living, [number * (living // HUNG) for number in range(HUNG)]
+    ) as crowd:
+        yield crowd
 
 
-def configure(directory: Path, port: int) -> None:
-    kind, key = (directory / "host_key.pub").read_text().split()[:2]
-    (directory / "known").write_text(f"[127.1.*]:{port} {kind} {key}\n")
-    config = directory / "config"
-    config.write_text(
-        f"IdentityFile {directory}/id\nIdentitiesOnly yes\nIdentityAgent none\nStrictHostKeyChecking yes\n"
-        f"UserKnownHostsFile {directory}/known\nGlobalKnownHostsFile none\n"
-    )
+def configure(crowd: Crowd) -> None:
     place = Path(os.environ["XDG_CONFIG_HOME"]) / "farkernel"
     place.mkdir(parents=True)
     tables = [
-        f'[targets.h{number}]\naddress = "ssh://pi@{address(number)}:{port}"\nssh_config = "{config}"\n'
+        f'[targets.h{number}]\naddress = "ssh://pi@{address(number)}:{crowd.port}"\nssh_config = "{crowd.config}"\n'
         for number in range(HOSTS)
     ]
     (place / "targets.toml").write_text("\n".join(tables))
 
 
-def test_a_thousand_hosts(engine: Engine, crowd: tuple[Path, int, psutil.Process]) -> None:
-    directory, port, servers = crowd
-    configure(directory, port)
+def test_a_thousand_hosts(engine: Engine, crowd: Crowd) -> None:
+    configure(crowd)
+    servers = crowd.process
     keeper = psutil.Process(engine.keeper_pid())
     before = keeper.memory_info().rss
     spent = [sum(each.cpu_times()[:2]) for each in (keeper, servers)]

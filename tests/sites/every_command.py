@@ -16,6 +16,7 @@ from typing import NamedTuple
 KERNEL = "abcdef0123456789"
 LAUNCHED = "KERNEL"  # in a command's arguments: the id of a kernel that there is
 CONNECTION_FILE, NOTEBOOK, FREE_PORT = "CONNECTION_FILE", "NOTEBOOK", "48787"
+ROSTER = "ROSTER"
 
 
 class Case(NamedTuple):
@@ -53,6 +54,10 @@ CASES = (
     Case("ps --all", ("ps", "--all"), reads_targets=True),
     Case("image", ("image", "check", NOTEBOOK), needs_keeper=False, fails=True),
     Case("board flash", ("board", "flash", "/dev/null", NOTEBOOK), needs_keeper=False, fails=True),
+    Case("fleet diff", ("fleet", "diff", ROSTER), needs_keeper=False, reads_targets=True),
+    Case("fleet apply", ("fleet", "apply", ROSTER), needs_keeper=False, reads_targets=True),
+    Case("fleet status", ("fleet", "status"), needs_keeper=False),
+    Case("fleet reset", ("fleet", "reset", "pi1", "--yes"), needs_keeper=False, fails=True),
     Case("completion", ("completion", "bash"), needs_keeper=False),
     Case("completion of kernels", ("completion", "bash", "kernels"), needs_keeper=False),
     Case("launch", ("launch", "brief", "-f", CONNECTION_FILE), reads_targets=True),
@@ -72,6 +77,7 @@ def filled_in(case: Case, home: Path, kernel: str = KERNEL) -> list[str]:
         LAUNCHED: kernel,
         CONNECTION_FILE: str(home / "connection.json"),
         NOTEBOOK: str(home / "a.ipynb"),
+        ROSTER: str(home / "class.csv"),
     }
     return [values.get(argument, argument) for argument in case.arguments]
 
@@ -99,6 +105,7 @@ def furnish(home: Path, environment: Mapping[str, str], kernel: str = "fake") ->
     )
     notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     (home / "a.ipynb").write_text(json.dumps(notebook))
+    (home / "class.csv").write_text("host,student\npi1,Ada\n")
 
 
 _CONNECTION = {

@@ -31,7 +31,14 @@ def address(number: int) -> str:
 
 
 def machine(number: int) -> dict[str, Any]:
-    """What a small host's probe says, its name apart."""
+    """What a Pi's probe says: each tenth is hot, each tenth has a weak supply."""
+    hot, weak = number % 10 == 3, number % 10 == 4
+    pi = {
+        "model": "Raspberry Pi 5 Model B Rev 1.0",
+        "temperature": 84.5 if hot else 51.2,
+        "throttled": ["throttled"] if hot else ["under-voltage"] if weak else [],
+        "throttled_before": ["under-voltage"] if weak else [],
+    }
     disk = {"device": "/dev/mmcblk0p2", "type": "ext4", "network": False, "writable": True}
     return {
         "version": 1,
@@ -43,7 +50,7 @@ def machine(number: int) -> dict[str, Any]:
         "memory": {"total": 8 * GIB, "available": 6 * GIB},
         "swap": {"total": GIB // 2, "free": GIB // 2},
         "disks": [{"path": path, "total": 32 * GIB, "free": 20 * GIB, **disk} for path in ("/", "/home/pi", "/tmp")],
-        "raspberrypi": {"model": "Raspberry Pi 5 Model B Rev 1.0", "temperature": 51.2, "throttled": []},
+        "raspberrypi": pi,
         "boards": [],
         "problems": [],
     }  # fmt: skip

@@ -1,0 +1,127 @@
+"""Fleets with a real keeper: thirty light hosts looked at, and a real host that is set back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from farkernel.launcher.cli.schemas import SCHEMAS
+
+from ..sites.crowd import crowd_of
+from ..sites.engine import Engine, wait_until
+from ..sites.many_hosts import address
+from ..sites.ssh import Sshd
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(150)]
+
+
+def fleet(*arguments: str, status: int = 0) -> str:
+    command = [sys.executable, "-P", "-m", "farkernel", "fleet", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == status, (ended.stdout, ended.stderr)
+    assert "Traceback" not in ended.stderr
+    return ended.stdout
+
+
+def statuses(*arguments: str) -> dict[str, dict[str, Any]]:
+    found = json.loads(fleet("status", "--json", *arguments))
+    jsonschema.validate(found, SCHEMAS["fleet status"])
+    return {row["host"]: row for row in found}
+
+
+def test_thirty_hosts_of_which_one_is_hung_and_one_is_off(engine: Engine, home: Path) -> None:
+    with crowd_of(home.parent / "crowd", 29, [7]) as crowd:
+        rows = [f"pi{number:02},Student {number},{address(number)},{crowd.port}" for number in range(30)]
+        (home / "class.csv").write_text("\n".join(["host,student,address,port", *rows]))
+        (home / "class.toml").write_text(
+            f'[fleet]\nhosts = "class.csv"\nuser = "pi"\n[target]\nssh_config = "{crowd.config}"\n'
+        )
+        fleet("apply", str(home / "class.toml"))
+        began = time.monotonic()
+        found = statuses("--deadline", "20")
+        took = time.monotonic() - began
+        print(f"\n30 hosts in {took:.1f} s, the deadline being 20 s; load {os.getloadavg()[0]:.0f}")
+        states = {name: row["state"] for name, row in found.items()}
+        assert (states["pi07"], states["pi29"]) == ("down", "down")
+        assert {name for name, state in states.items() if state == "hot"} == {"pi03", "pi13", "pi23"}
+        assert {name for name, state in states.items() if state == "throttled"} == {"pi04", "pi14", "pi24"}
+        assert sum(state == "up" for state in states.values()) == 22
+        assert "no answer within 20 s" in found["pi07"]["what"]
+        assert "refuses connections" in found["pi29"]["what"]
+        assert found["pi00"]["users"] == ["pi"]
+        assert took < 60  # the hung one's deadline, and the keeper's start
+
+
+@pytest.fixture
+def pi(engine: Engine, home: Path) -> Any:
+    """A host with a lesson, in a fleet of its own; what would restart it only says so."""
+    engine.fake_kernel("python3")
+    with Sshd(home.parent / "pi") as host:
+        programs = home.parent / "programs"
+        programs.mkdir()
+        (programs / "reboot").write_text("#!/bin/sh\ntouch ~/restarted\n")
+        (programs / "reboot").chmod(0o755)
+        host.environment["PATH"] = f"{programs}:{host.environment['PATH']}"
+        host.stop()
+        host.start()
+        (home / "template").mkdir()
+        (home / "template" / "task.py").write_text("print('the task')\n")
+        (home / "lab.toml").write_text(
+            f"""
+            [target]
+            ssh_config = "{host.write_client_config()}"
+            [reset]
+            directory = "lesson"
+            template = "template"
+            [[hosts]]
+            host = "pi1"
+            address = "127.0.0.1"
+            user = "{host.user}"
+            port = {host.port}
+            student = "Ada"
+            """
+        )
+        fleet("apply", str(home / "lab.toml"))
+        yield host
+        engine.close()
+        wait_until(lambda: not host.agents(), "the far agent to end", 20)
+
+
+def test_a_kernel_of_the_pool_is_seen_and_a_reset_ends_it(pi: Sshd, engine: Engine, home: Path) -> None:
+    lesson = home / "lesson"
+    lesson.mkdir()
+    (lesson / "mess.txt").write_text("x")
+    launched = engine.client.request(
+        "launch", entry="lab", settings={"target": "lab"}, cwd="/", env={}, notebook="/a/lesson.ipynb"
+    )
+    kernel = str(launched["kernel"])
+    wait_until(lambda: engine.kernel(kernel)["state"] == "live", "the kernel", 60)
+    row = statuses("--deadline", "60")["pi1"]
+    assert [each["notebook"] for each in row["kernels"]] == ["/a/lesson.ipynb"]
+    assert row["student"] == "Ada"
+    said = fleet("reset", "pi1", "--yes")
+    assert said == "pi1: 1 kernel ended, ~/lesson is set back.\n"
+    assert engine.kernel(kernel)["state"] == "ended"
+    assert [path.name for path in lesson.iterdir()] == ["task.py"]
+    assert [path.name for path in (home / "lesson.before").iterdir()] == ["mess.txt"]
+    assert not (home / "restarted").exists()
+    found = json.loads(fleet("reset", "--all", "--yes", "--reboot", "--json"))
+    jsonschema.validate(found, SCHEMAS["fleet reset"])
+    assert found[0]["restarted"]
+    wait_until((home / "restarted").exists, "the restart")
+
+
+def test_a_host_that_is_off_costs_its_deadline(pi: Sshd, engine: Engine) -> None:
+    pi.stop()
+    began = time.monotonic()
+    said = fleet("reset", "pi1", "--yes", status=1)
+    assert said.startswith("pi1: not reset: ")
+    assert time.monotonic() - began < 60
