@@ -265,6 +265,23 @@ def _duration(value: str) -> int | None:
     return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 
+def duration_text(seconds: int) -> str:
+    """As it would be written into the configuration: "90s", "30m", "2h", "7d"."""
+    units = ("d", "h", "m") if seconds >= 2 * 24 * HOUR else ("h", "m")
+    for unit in units:
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{seconds // _UNITS[unit]}{unit}"
+    return f"{seconds}s"
+
+
+def size_text(number: int) -> str:
+    """As it would be written into the configuration: "512M", "64G"; in whole kilobytes at the least."""
+    for power, unit in ((4, "T"), (3, "G"), (2, "M")):
+        if number % 1024**power == 0:
+            return f"{number // 1024**power}{unit}"
+    return f"{-(-number // 1024)}K"
+
+
 def address(value: object) -> Address:
     try:
         return parse_address(text(value))
