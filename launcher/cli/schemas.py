@@ -73,7 +73,14 @@ _MACHINE, _CLUSTER = _of(Machine), _of(Cluster)
 SCHEMAS: dict[str, Schema] = {
     "add": _object(target=_TEXT, settings={"type": "object"}, file=_TEXT),
     "list": _list(
-        _object(target=_TEXT, address=_TEXT, kernel=_or_null(_TEXT), entries=_list(_TEXT), reach=_REACH)
+        _object(
+            target=_TEXT,
+            address=_TEXT,
+            kernel=_or_null(_TEXT),
+            presets=_list(_TEXT),
+            entries=_list(_TEXT),
+            reach=_REACH,
+        )
     ),
     "remove": _object(target=_TEXT, file=_TEXT, entries=_list(_TEXT)),
     "scan": _object(
