@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from ..launcher.configuration import Target
+from ..launcher.discovery.cluster import Cluster
 from ..launcher.errors import FarkernelError
 
 Buffer = bytes | bytearray | memoryview
@@ -164,6 +165,14 @@ class Examined(Protocol):
     """What a backend may offer besides: the steps from here to its door, each by itself, in order."""
 
     async def steps(self, target: Target, user: User) -> Sequence[Step]: ...
+
+
+@runtime_checkable
+class Surveyed(Protocol):
+    """What a backend may offer besides, if its targets are parts of something larger that many share: a cluster."""
+
+    async def survey(self, target: Target, user: User) -> Cluster:
+        """What there is and what is free, as of some seconds ago; raises a `FarkernelError`."""
 
 
 class Backend(Protocol):

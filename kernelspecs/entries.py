@@ -235,11 +235,10 @@ def is_board(address: str) -> bool:
     return address.partition(":")[0] in ("serial", "webrepl")
 
 
-def default_display_name(name: str, kernel: str | None, address: str = "") -> str:
+def default_display_name(name: str, kernel: str | None, address: str = "", preset: str | None = None) -> str:
     """What the menu shows when nothing else was asked for."""
-    if is_board(address):
-        return f"{name} · MicroPython"
-    return f"{name} · {kernel}" if kernel and kernel != "python3" else f"{name} · Python"
+    language = "MicroPython" if is_board(address) else kernel if kernel and kernel != "python3" else "Python"
+    return " · ".join(filter(None, (name, language, preset)))
 
 
 def install(name: str, spec: Mapping[str, Any], data: str, files: Mapping[str, bytes]) -> str:

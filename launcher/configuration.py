@@ -35,13 +35,14 @@ __all__ = [
     "Problem",
     "Resources",
     "Target",
+    "UnknownPreset",
     "UnknownTarget",
     "directories",
     "load",
 ]
 
 _OF_THE_POOL = frozenset(
-    ("address", "policy", "sticky", "capacity", "drain")
+    ("address", "policy", "sticky", "capacity", "drain", "presets")
 )  # and not of its members' kernels
 _RIVALS = {"kernel": "python", "python": "kernel"}  # setting one replaces the other
 
@@ -55,6 +56,20 @@ class UnknownTarget(FarkernelError):
         targets = tuple(known)
         advice = nearest(name, targets) if targets else f"Add it: farkernel add {name[:64]} ADDRESS"
         super().__init__(f"there is no target {name!r} in the configuration", advice)
+
+
+class UnknownPreset(FarkernelError):
+    """A preset that no layer defines for this target."""
+
+    kind: ClassVar[str] = "unknown-preset"
+
+    def __init__(self, name: str, target: str, known: Iterable[str]) -> None:
+        presets = tuple(known)
+        written = f"Write it into the configuration: [targets.{target}.presets.{name[:64]}]"
+        super().__init__(
+            f"the target {target!r} has no preset {name[:64]!r}",
+            nearest(name, presets) if presets else written,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +93,9 @@ class Configuration:
         """The target of a menu entry with the entry's own settings on top; for each launch.
 
         ``settings`` has ``target`` (a name) or ``address``, and any keys of a target, as they stand in TOML;
-        also ``argv``, the kernel's command, which is no business of the target.  ``entry`` is its name, for
-        errors.  What a lock kept out is in ``warnings``.  Raises UnknownTarget or ConfigurationError.
+        ``preset`` (a name), whose keys go before the target's own; also ``argv``, the kernel's command, which is no
+        business of the target.  ``entry`` is its name, for errors.  What a lock kept out is in ``warnings``.  Raises
+        UnknownTarget, UnknownPreset or ConfigurationError.
 
         ``member``: the target is a pool, and that member of it is meant: what the pool and the entry say of kernels
         goes before what the member's own table says.
@@ -87,11 +103,23 @@ class Configuration:
         label = f"menu entry {entry}" if entry else "menu entry"
         keys = dict(settings)
         _check_argv(keys.pop("argv", []), label)
+        preset = keys.pop("preset", None)
         name = self._name(keys.pop("target", None), keys, label)
         content = check_document({"targets": {name: keys}}, label)
+        if "presets" in keys:
+            content.problems.append(
+                Problem(
+                    label,
+                    None,
+                    "it has 'presets'",
+                    'Write preset = "NAME", and the preset into the target\'s table',
+                )
+            )
         if content.problems:
             raise ConfigurationError(content.problems)
         merged = self._merged.copy()
+        if preset is not None:
+            merged.prefer(name, str(preset))
         merged.add(content, installed=True)
         if ("targets", name, "address") not in merged.values:  # only a lock can have kept it out
             why = merged.warnings[0].removeprefix(f"{label}: ")
@@ -203,6 +231,11 @@ def _rival(path: KeyPath) -> KeyPath:
     return (*path[:-1], _RIVALS.get(path[-1], path[-1])) if of_target else path
 
 
+def _meant(path: KeyPath) -> KeyPath:
+    """The target's key that a preset's key stands for; the path itself if it is none."""
+    return (*path[:2], *path[4:]) if path[0] == "targets" and path[2:3] == ("presets",) else path
+
+
 class _Merged:
     """The values of all layers so far, by key."""
 
@@ -213,6 +246,7 @@ class _Merged:
         self.sources: dict[str, list[str]] = {}
         self._lines: dict[str, tuple[str, int | None]] = {}  # where a target is named first
         self._overruled: set[KeyPath] = set()
+        self._presets: dict[str, dict[str, None]] = {}  # target → names
         self._tables: dict[KeyPath, dict[str, Any]] | None = (
             None  # `values` by table; None: not put in order yet
         )
@@ -225,6 +259,7 @@ class _Merged:
         twin.sources = {name: list(files) for name, files in self.sources.items()}
         twin._lines = dict(self._lines)
         twin._overruled = set(self._overruled)
+        twin._presets = self._presets  # a menu entry's settings have none
         return twin
 
     def add(self, content: FileContent, installed: bool = False) -> None:
@@ -238,7 +273,8 @@ class _Merged:
                 self.sources.setdefault(name, []).append(content.file)
                 self._lines.setdefault(name, (content.file, line))
         for entry in content.entries:
-            lock = self._lock(entry.path)
+            # A preset of a later layer must not bring in what an earlier one has locked.
+            lock = self._lock(entry.path) or self._lock(_meant(entry.path))
             if lock is None:
                 self._set(entry)
             elif not installed or self._differs(entry):
@@ -252,6 +288,8 @@ class _Merged:
         rival = _rival(entry.path)
         if rival != entry.path:
             self.values.pop(rival, None)
+        if _meant(entry.path) != entry.path:
+            self._presets.setdefault(entry.path[1], {})[entry.path[3]] = None
         self.values[entry.path] = entry
         self._tables = None
 
@@ -304,8 +342,18 @@ class _Merged:
             **(defaults | own),
             env=self._over_defaults(name, "env"),
             resources=Resources(**self._over_defaults(name, "resources")),
+            presets=tuple(self._presets.get(name, ())),
             warnings=warnings,
         )
+
+    def prefer(self, target: str, preset: str) -> None:
+        """The preset's values before the target's own; raises UnknownPreset.  What was locked is not among them."""
+        where = ("targets", target, "presets", preset)
+        found = [entry for path, entry in self.values.items() if path[:4] == where]
+        if not found:
+            raise UnknownPreset(preset, target, self._presets.get(target, ()))
+        for entry in found:
+            self._set(entry._replace(path=_meant(entry.path)))
 
     def member(self, pool: str, member: str) -> Target:
         """The member of a pool, with what the pool says of kernels over its own keys."""

@@ -15,6 +15,7 @@ from .settings import (
     TARGET_KEYS,
     InvalidValue,
     Parser,
+    Schema,
     environment_name,
     nearest,
     shown,
@@ -170,9 +171,7 @@ class _Checker:
                 (*path, "python"), f"{_name(path)} has both 'kernel' and 'python'", "Keep one of them"
             )
 
-    def _keys(
-        self, path: KeyPath, table: object, schema: Mapping[str, Parser | Mapping[str, Parser]]
-    ) -> None:
+    def _keys(self, path: KeyPath, table: object, schema: Schema) -> None:
         if not self._is_table(table, path):
             return
         for key, value in table.items():
@@ -183,10 +182,26 @@ class _Checker:
                 )
             elif callable(kind):
                 self._value((*path, key), value, kind)
-            elif "*" in kind:
-                self._environment((*path, key), value, kind["*"])
-            else:
+            elif "*" not in kind:
                 self._keys((*path, key), value, kind)
+            elif callable(inner := kind["*"]):
+                self._environment((*path, key), value, inner)
+            else:
+                self._presets((*path, key), value, inner)
+
+    def _presets(self, path: KeyPath, table: object, schema: Schema) -> None:
+        if not self._is_table(table, path):
+            return
+        for name, keys in table.items():
+            try:
+                check_target_name(name)
+            except AddressError as error:
+                self._problem((*path, name), f"{shown(name)} cannot be the name of a preset", error.advice)
+                continue
+            self._keys((*path, name), keys, schema)
+            if keys == {}:
+                advice = "Say what is different: resources = { … }"
+                self._problem((*path, name), f"{_name((*path, name))} says nothing", advice)
 
     def _environment(self, path: KeyPath, table: object, parse: Parser) -> None:
         if not self._is_table(table, path):
@@ -245,6 +260,8 @@ def _advice(path: KeyPath, key: str, schema: Mapping[str, Any]) -> str:
     resources = TARGET_KEYS["resources"]
     if isinstance(resources, Mapping) and key in resources and path[0] in ("targets", "defaults"):
         return f"It belongs into 'resources': resources = {{ {key} = … }}"
+    if path[2:3] == ("presets",) and key in ("kernel", "python"):
+        return "The menu entry says which kernel: farkernel install NAME --preset PRESET --kernel KERNEL"
     if path == ("defaults",) and key in TARGET_KEYS:
         return f"Each target has its own {key}"
     return nearest(key, schema)

@@ -1,6 +1,6 @@
 """What can be configured: the keys of a target and of the keeper, their types, and how their values are read.
 
-The tables TARGET_KEYS, RESOURCE_KEYS and KEEPER_KEYS are the whole schema; docs/configuration.md has them.
+The tables TARGET_KEYS, PRESET_KEYS, RESOURCE_KEYS and KEEPER_KEYS are the whole schema; docs/configuration.md has them.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Target:
     resources: Resources = Resources()
     options: tuple[str, ...] = ()  # for the scheduler, each one an argument
     ask: tuple[str, ...] = ()  # names of Resources' fields
+    presets: tuple[str, ...] = ()  # names of those that menu entries can be made for
     keep: int | None = 12 * HOUR  # seconds without a front end; None: for ever
     idle: int | None = None  # seconds without work; None: never given back
     warm: int = 0
@@ -267,6 +268,23 @@ def _duration(value: str) -> int | None:
     return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 
+def duration_text(seconds: int) -> str:
+    """As it would be written into the configuration: "90s", "30m", "2h", "7d"."""
+    units = ("d", "h", "m") if seconds >= 2 * 24 * HOUR else ("h", "m")
+    for unit in units:
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{seconds // _UNITS[unit]}{unit}"
+    return f"{seconds}s"
+
+
+def size_text(number: int) -> str:
+    """As it would be written into the configuration: "512M", "64G"; in whole kilobytes at the least."""
+    for power, unit in ((4, "T"), (3, "G"), (2, "M")):
+        if number % 1024**power == 0:
+            return f"{number // 1024**power}{unit}"
+    return f"{-(-number // 1024)}K"
+
+
 def address(value: object) -> Address:
     try:
         return parse_address(text(value))
@@ -292,7 +310,9 @@ RESOURCE_KEYS: Mapping[str, Parser] = {
     "nodes": positive,
 }
 
-TARGET_KEYS: Mapping[str, Parser | Mapping[str, Parser]] = {
+Schema = Mapping[str, "Parser | Schema"]
+
+_HOST_KEYS: Schema = {
     "address": address,
     "kernel": text,
     "python": text,
@@ -325,7 +345,12 @@ TARGET_KEYS: Mapping[str, Parser | Mapping[str, Parser]] = {
     "ssh_config": path,
 }
 
-DEFAULT_KEYS = {key: parser for key, parser in TARGET_KEYS.items() if key != "address"}
+DEFAULT_KEYS: Schema = {key: parser for key, parser in _HOST_KEYS.items() if key != "address"}
+
+# Which kernel it is, the menu entry says.
+PRESET_KEYS: Schema = {key: parser for key, parser in DEFAULT_KEYS.items() if key not in ("kernel", "python")}
+
+TARGET_KEYS: Schema = {**_HOST_KEYS, "presets": {"*": PRESET_KEYS}}
 
 KEEPER_KEYS: Mapping[str, Parser] = {
     "idle": duration_or("never"),

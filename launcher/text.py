@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # CSI, OSC and the other string sequences, then two-byte escapes: 7-bit and 8-bit forms (ECMA-48 §5.4, §5.6).
 _ESCAPES = re.compile(
@@ -21,3 +22,15 @@ def clean(text: object, keep: str = "") -> str:
 def one_line(text: object) -> str:
     """Clean, on one line, no runs of blanks."""
     return " ".join(clean(text).split())
+
+
+def size(number: Any) -> str:
+    """Bytes for people: 812 B, 1.5 GiB."""
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        return ""
+    value = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024 or unit == "TiB":
+            return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 100 else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError

@@ -17,15 +17,17 @@ from dataclasses import replace
 
 from ...launcher.address import parse_address
 from ...launcher.configuration import Target
+from ...launcher.discovery import cluster as documents
 from .. import find_backend, steps_to
 from ..contract import Allocation, Inquiring, Route, Step, User
-from . import htcondor, lsf, oar, pbs, sge, slurm, torque
+from . import htcondor, lsf, oar, pbs, sge, slurm, slurm_survey, torque
 from .allocation import BatchAllocation
 from .cluster import Cluster
-from .contract import Adapter, Job, JobState, Request
+from .contract import Adapter, Job, JobState, NoSurvey, Request
 from .job_script import IDLE, TRIED_FIRST
 from .journal import Journal, Phase, Record, journal_directory
 from .submission import Submission
+from .survey import Survey, Surveyor
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ ADAPTERS: dict[str, Adapter] = {
     "lsf": lsf.ADAPTER,
     "htcondor": htcondor.ADAPTER,
     "oar": oar.ADAPTER,
+}
+SURVEYORS: dict[str, Surveyor] = {
+    "slurm": slurm_survey.SURVEYOR,
 }
 _SETTLE = 8.0
 _CENTURY = 100 * 365 * 24 * 3600
@@ -60,6 +65,7 @@ class Engine:
         self.journal = Journal(journal_directory())
         self._user = user
         self._clusters: dict[str, Cluster] = {}
+        self._surveys: dict[Cluster, Survey] = {}
         self._debts: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -73,6 +79,16 @@ class Engine:
             door = find_backend(front.address.scheme).door(front, self._user)
             self._clusters[name] = Cluster(ADAPTERS[target.address.scheme], door)
         return self._clusters[name]
+
+    def survey(self, target: Target) -> Survey:
+        """Of that cluster, shared by all who ask; raises `NoSurvey`."""
+        scheme, cluster = target.address.scheme, self.cluster(target)
+        if scheme not in SURVEYORS:
+            known = [ADAPTERS[each].title for each in SURVEYORS]
+            raise NoSurvey(cluster.adapter.title, known)
+        if cluster not in self._surveys:
+            self._surveys[cluster] = Survey(cluster, SURVEYORS[scheme])
+        return self._surveys[cluster]
 
     def allocation(self, target: Target, key: str, kernel: str) -> BatchAllocation:
         cluster = self.cluster(target)
@@ -189,6 +205,9 @@ class BatchBackend:
             return f"{cluster.adapter.title} answers{way}"
 
         return [*await steps_to(front, user), Step("scheduler", check)]
+
+    async def survey(self, target: Target, user: User) -> documents.Cluster:
+        return await engine(user).survey(target).look()
 
     def take_up(self, user: User, wanted: Collection[str]) -> None:
         engine(user).take_up(wanted)

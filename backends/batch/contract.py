@@ -140,6 +140,18 @@ class NoScheduler(AllocationError):
         )
 
 
+class NoSurvey(FarkernelError):
+    """A scheduler that is driven, but of which nothing more is known."""
+
+    kind = "no-survey"
+
+    def __init__(self, scheduler: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"what a cluster of {scheduler} has is not known here",
+            f"This version asks {', '.join(known)}; kernels run there all the same",
+        )
+
+
 class Refused(AllocationError):
     """The scheduler read the request and will not have it."""
 

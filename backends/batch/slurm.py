@@ -11,9 +11,9 @@ from .ends import cancelled_end, failed_end, out_of_memory_end, time_limit_end
 from .slurm_words import HOLDING, STATES, explain
 
 MIB = 1 << 20
-_FIELDS = "%i|%j|%T|%B|%S|%e|%P|%r"
+FIELDS = "%i|%j|%T|%B|%S|%e|%P|%r"
 # Times as seconds since 1970: the login host's time zone need not be ours (squeue(1), ENVIRONMENT VARIABLES).
-_EPOCH = {"SLURM_TIME_FORMAT": "%s"}
+EPOCH = {"SLURM_TIME_FORMAT": "%s"}
 _REFUSALS = re.compile(
     r"Batch job submission failed: (?!.*(Socket timed out|Unable to contact|Zero Bytes|Transport|Communication|"
     r"Slurm temporarily unable|timed out|Slurm backup controller|Protocol authentication))"
@@ -70,7 +70,7 @@ class Slurm:
     def query(self, wanted: Sequence[Wanted]) -> Sequence[Command]:
         names = ",".join(each.name for each in wanted)
         argv = ("squeue", "--noheader", "--me", "--states=all", f"--name={names}")
-        return [Command((*argv, f"--format={_FIELDS}"), environment=_EPOCH)]
+        return [Command((*argv, f"--format={FIELDS}"), environment=EPOCH)]
 
     def jobs(self, said: Sequence[Said]) -> list[Job]:
         if said[0].status != 0 or said[0].cut:

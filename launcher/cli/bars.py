@@ -9,7 +9,7 @@ from .machine_lines import Line
 from .output import fold, paint
 from .table import cells_wide, cut
 
-LABEL = 8
+LABEL, _WIDEST_LABEL = 8, 20
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _COLOURS = {"": "green", "high": "yellow", "full": "red", "bad": "red", "dim": "dim"}
 _WIDEST, _NARROWEST = 24, 8
@@ -38,9 +38,14 @@ def draw(lines: Sequence[Line], columns: int, colours: bool, plain: bool = False
     """Label, bar, amount, text; a long text goes on below itself."""
     width = bar_width(columns)
     amounts = max((cells_wide(one_line(line.amount)) for line in lines), default=0)
+    labels = min(
+        max((cells_wide(one_line(line.label)) for line in lines), default=0), _WIDEST_LABEL, columns // 5
+    )
+    labels = max(labels, LABEL)
     drawn: list[str] = []
     for line in lines:
-        head, room = _head(line, width, amounts, colours, plain), _room(line, columns, width, amounts)
+        head = _head(line, labels, width, amounts, colours, plain)
+        room = _room(line, columns, labels, width, amounts)
         pieces = (
             [cut(piece, room) for piece in fold(one_line(line.text), room)][:_MOST_LINES] if room > 1 else []
         )
@@ -55,14 +60,14 @@ def _has_bar(line: Line) -> bool:
     return line.part is not None or bool(line.amount)
 
 
-def _room(line: Line, columns: int, width: int, amounts: int) -> int:
-    before = len(_INDENT) + LABEL + 1
+def _room(line: Line, columns: int, labels: int, width: int, amounts: int) -> int:
+    before = len(_INDENT) + labels + 1
     return columns - before - (width + 2 + 1 + amounts + 2 if _has_bar(line) else 0)
 
 
-def _head(line: Line, width: int, amounts: int, colours: bool, plain: bool) -> str:
-    label = cut(one_line(line.label), LABEL)
-    head = _INDENT + label + " " * (LABEL - cells_wide(label)) + " "
+def _head(line: Line, labels: int, width: int, amounts: int, colours: bool, plain: bool) -> str:
+    label = cut(one_line(line.label), labels)
+    head = _INDENT + label + " " * (labels - cells_wide(label)) + " "
     if not _has_bar(line):
         return head
     drawn = " " * (width + 2)

@@ -18,6 +18,8 @@ _VALUES = {
     "ID": "kernels",
     "ALLOCATION": "allocations",
 }
+# What an option's value names.
+_OPTION_VALUES = {"--preset": "presets"}
 
 HINTS = {
     "bash": 'eval "$(farkernel completion bash)"            # in ~/.bashrc',
@@ -93,6 +95,7 @@ def values(what: str) -> list[str]:
     """Names that there are now.  A keeper is not started for them, and trouble is no matter here."""
     finders: dict[str, Callable[[], Iterable[str]]] = {
         "targets": _targets,
+        "presets": _presets,
         "entries": _entries,
         "kernels": lambda: _held("kernels", "kernel"),
         "allocations": lambda: _held("allocations", "allocation"),
@@ -109,6 +112,12 @@ def _targets() -> Iterable[str]:
     from .. import configuration
 
     return configuration.load().targets
+
+
+def _presets() -> Iterable[str]:
+    from .. import configuration
+
+    return [preset for target in configuration.load().targets.values() for preset in target.presets]
 
 
 def _entries() -> Iterable[str]:
@@ -137,6 +146,9 @@ _farkernel() {{
     fi
     case ${{COMP_WORDS[1]}} in
 {cases}
+    esac
+    case ${{COMP_WORDS[COMP_CWORD - 1]}} in
+{named}
     esac
     if [[ $word == -* ]]; then
         COMPREPLY=($(compgen -W "$options" -- "$word"))
@@ -167,6 +179,9 @@ _farkernel() {{
     case $words[2] in
 {cases}
     esac
+    case $words[CURRENT-1] in
+{named}
+    esac
     if [[ $PREFIX == -* ]]; then
         _describe option options
     elif (( CURRENT == 3 )) && [[ -n $values ]]; then
@@ -188,7 +203,13 @@ def bash() -> str:
     for command in COMMANDS:
         names = " ".join(option for option, _ in options(command))
         cases.append(f"        {command.name}) options='{names}' values='{_source(command)}' ;;")
-    return _BASH.format(commands=" ".join(command.name for command in COMMANDS), cases="\n".join(cases))
+    named = [
+        f'        {option}) COMPREPLY=($(compgen -W "$(farkernel completion bash {what} 2>/dev/null)"'
+        ' -- "$word")); return ;;'
+        for option, what in _OPTION_VALUES.items()
+    ]
+    commands = " ".join(command.name for command in COMMANDS)
+    return _BASH.format(commands=commands, cases="\n".join(cases), named="\n".join(named))
 
 
 def zsh() -> str:
@@ -197,7 +218,11 @@ def zsh() -> str:
     for command in COMMANDS:
         described = " ".join(_quoted(f"{option}:{_brief(text)}") for option, text in options(command))
         cases.append(f"        {command.name}) options=({described}); values='{_source(command)}' ;;")
-    return _ZSH.format(commands=commands, cases="\n".join(cases))
+    named = [
+        f"        {option}) compadd -- $(farkernel completion zsh {what} 2>/dev/null); return ;;"
+        for option, what in _OPTION_VALUES.items()
+    ]
+    return _ZSH.format(commands=commands, cases="\n".join(cases), named="\n".join(named))
 
 
 def fish() -> str:
@@ -208,7 +233,9 @@ def fish() -> str:
         )
         used = f"'__fish_seen_subcommand_from {command.name}'"
         for option, text in options(command):
-            lines.append(f"complete -c farkernel -n {used} -l {option[2:]} -d {_quoted(_brief(text))}")
+            what = _OPTION_VALUES.get(option, "")
+            asked = f" -x -a {_quoted(f'(farkernel completion fish {what} 2>/dev/null)')}" if what else ""
+            lines.append(f"complete -c farkernel -n {used} -l {option[2:]}{asked} -d {_quoted(_brief(text))}")
         source = _source(command)
         if source.startswith("="):
             lines.append(f"complete -c farkernel -n {used} -f -a {_quoted(source[1:])}")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from html import escape
-from typing import Protocol
+from typing import NamedTuple
 
-from ..discovery.machine import Machine
 from ..text import one_line
-from . import machine_lines
 from .machine_lines import Line
 
 _STYLE = """
@@ -37,36 +35,31 @@ td.amount { white-space: nowrap; text-align: right; padding-right: .8rem; font-v
 .track i { display: block; height: 100%; background: var(--calm) }
 .high .track i { background: var(--high) } .full .track i { background: var(--full) }
 .bad td, .bad th, p.failed { color: var(--full) } .dim td { color: var(--soft) }
-p.failed { margin: .4rem 0 0 }
+p.failed { margin: .4rem 0 0 } summary { color: var(--soft); margin: .6rem 0 .2rem; cursor: pointer }
 """
 
 
-class Looked(Protocol):
-    """What came of looking at one target (`launcher.cli.resources`)."""
+class Block(NamedTuple):
+    """One machine or cluster, with the targets that lead there; or, without lines, why it ``failed``."""
 
-    @property
-    def target(self) -> str: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def machine(self) -> Machine | None: ...
-    @property
-    def what(self) -> str: ...
-    @property
-    def advice(self) -> str: ...
+    names: str
+    addresses: str
+    about: str = ""
+    lines: Sequence[Line] = ()
+    more: Sequence[Line] = ()  # shown when somebody opens it
+    failed: str = ""
 
 
-def page(looked: Sequence[Looked], now: float, again: float | None = None) -> str:
+def page(blocks: Sequence[Block], targets: str, now: float, again: float | None = None) -> str:
     """``again``: seconds after which the page loads itself anew."""
     refresh = "" if again is None else f'<meta http-equiv="refresh" content="{max(round(again), 1)}">\n'
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
-    up = sum(one.machine is not None for one in looked)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"{refresh}<title>Farkernel: resources</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f'<h1>What is there, and what is free</h1>\n<p class="when">{when} · {up} of {len(looked)} targets</p>\n'
-        f"<main>\n{''.join(map(_section, looked))}</main>\n</body>\n</html>\n"
+        f'<h1>What is there, and what is free</h1>\n<p class="when">{when} · {_text(targets)}</p>\n'
+        f"<main>\n{''.join(map(_section, blocks))}</main>\n</body>\n</html>\n"
     )
 
 
@@ -75,14 +68,16 @@ def _text(value: object) -> str:
     return escape(one_line(value))
 
 
-def _section(one: Looked) -> str:
-    head = f"<section>\n<h2>{_text(one.target)}<small>{_text(one.address)}</small></h2>\n"
-    if one.machine is None:
-        said = f"{one.what.rstrip('.')}. {one.advice}".strip()
-        return f'{head}<p class="failed">{_text(said)}</p>\n</section>\n'
-    rows = "".join(map(_row, machine_lines.lines(one.machine)))
-    about = _text(machine_lines.title(one.machine))
-    return f'{head}<p class="about">{about}</p>\n<table>\n{rows}</table>\n</section>\n'
+def _section(block: Block) -> str:
+    head = f"<section>\n<h2>{_text(block.names)}<small>{_text(block.addresses)}</small></h2>\n"
+    if block.failed:
+        return f'{head}<p class="failed">{_text(block.failed)}</p>\n</section>\n'
+    more = ""
+    if block.more:
+        rows = "".join(map(_row, block.more))
+        more = f"<details><summary>{len(block.more)} nodes</summary>\n<table>\n{rows}</table>\n</details>\n"
+    rows = "".join(map(_row, block.lines))
+    return f'{head}<p class="about">{_text(block.about)}</p>\n<table>\n{rows}</table>\n{more}</section>\n'
 
 
 def _row(line: Line) -> str:

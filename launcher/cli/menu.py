@@ -44,6 +44,11 @@ def configure_install(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--all", action="store_true", help="every kernel that `farkernel scan` finds, as NAME-KERNEL"
     )
+    parser.add_argument(
+        "--preset",
+        metavar="PRESET",
+        help="with what [targets.NAME.presets.PRESET] of the configuration says; the entry is called NAME-PRESET",
+    )
     parser.add_argument("--no-scan", action="store_true", help="do not look there whether the kernel exists")
     parser.add_argument(
         "--as", dest="entry", metavar="ENTRY", help="the menu entry's name, if not the target's"
@@ -71,13 +76,15 @@ def run_install(arguments: argparse.Namespace) -> int:
     target = configuration.load().target(arguments.name)
     if arguments.all:
         return _install_all(arguments, target)
-    name = arguments.entry or arguments.name
+    name = arguments.entry or base_name(arguments)
     offer = _looked_up(arguments, target) if arguments.kernel and not arguments.no_scan else None
     if offer is None:
         settings = {"kernel": arguments.kernel} if arguments.kernel else {}
         kernel = arguments.kernel or target.kernel
         address = str(target.address)
-        shown = arguments.display_name or entries.default_display_name(name, kernel, address)
+        shown = arguments.display_name or entries.default_display_name(
+            arguments.entry or arguments.name, kernel, address, arguments.preset
+        )
         made = _install(arguments, target, name, shown, entries.guess_language(kernel, address), settings)
     else:
         made = _install(arguments, target, name, *_of_offer(arguments, target, offer))
@@ -93,7 +100,9 @@ def _install_all(arguments: argparse.Namespace, target: Target) -> int:
     if not found:
         raise offers.NoSuchOffer(arguments.name, "any", ())
     made = [
-        _install(arguments, target, f"{arguments.name}-{offer.name}", *_of_offer(arguments, target, offer))
+        _install(
+            arguments, target, f"{base_name(arguments)}-{offer.name}", *_of_offer(arguments, target, offer)
+        )
         for offer in found
     ]
     if arguments.json:
@@ -102,6 +111,10 @@ def _install_all(arguments: argparse.Namespace, target: Target) -> int:
         for each in made:
             _tell(arguments, each)
     return 0
+
+
+def base_name(arguments: argparse.Namespace) -> str:
+    return f"{arguments.name}-{arguments.preset}" if arguments.preset else str(arguments.name)
 
 
 def _looked_up(arguments: argparse.Namespace, target: Target) -> Offer | None:
@@ -122,7 +135,8 @@ def _scan(name: str) -> dict[str, Any]:
 
 
 def _of_offer(arguments: argparse.Namespace, target: Target, offer: Offer) -> tuple[str, str, dict[str, Any]]:
-    shown = arguments.display_name or f"{target.name} · {offer.display_name}"
+    preset = f" · {arguments.preset}" if arguments.preset else ""
+    shown = arguments.display_name or f"{target.name} · {offer.display_name}{preset}"
     return shown, offer.language or "python", offer.settings
 
 
@@ -134,7 +148,8 @@ def _install(
     language: str,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
-    settings = {"target": arguments.name, **settings}
+    preset = {"preset": arguments.preset} if arguments.preset else {}
+    settings = {"target": arguments.name, **preset, **settings}
     configuration.load().resolve(settings, name)  # what cannot be used is told now, and not in a notebook
     spec = entries.build(name, display_name, language, settings)
     data = entries.data_directory(arguments.where or "user", arguments.prefix)

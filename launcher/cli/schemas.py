@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from ..discovery.cluster import Cluster
 from ..discovery.machine import Machine
 
 Schema = dict[str, Any]
@@ -55,7 +56,7 @@ _REACH = _or_null(_object(ok=_TRUTH, what=_TEXT, advice=_TEXT))
 
 
 def _of(kind: Any) -> Schema:
-    """The schema of a dataclass of `launcher.discovery.machine`, where each field is explained."""
+    """The schema of a dataclass of `launcher.discovery`, where each field is explained."""
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         return _object(**{field.name: _of(hints[field.name]) for field in fields(kind)})
@@ -67,12 +68,19 @@ def _of(kind: Any) -> Schema:
     return {str: _TEXT, bool: _TRUTH, int: _WHOLE, float: _NUMBER}[kind]
 
 
-_MACHINE = _of(Machine)
+_MACHINE, _CLUSTER = _of(Machine), _of(Cluster)
 
 SCHEMAS: dict[str, Schema] = {
     "add": _object(target=_TEXT, settings={"type": "object"}, file=_TEXT),
     "list": _list(
-        _object(target=_TEXT, address=_TEXT, kernel=_or_null(_TEXT), entries=_list(_TEXT), reach=_REACH)
+        _object(
+            target=_TEXT,
+            address=_TEXT,
+            kernel=_or_null(_TEXT),
+            presets=_list(_TEXT),
+            entries=_list(_TEXT),
+            reach=_REACH,
+        )
     ),
     "remove": _object(target=_TEXT, file=_TEXT, entries=_list(_TEXT)),
     "scan": _object(
@@ -94,7 +102,16 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "login": _object(target=_TEXT, address=_TEXT, node=_TEXT),
     "resources": _list(
-        _object(target=_TEXT, address=_TEXT, ok=_TRUTH, what=_TEXT, advice=_TEXT, machine=_or_null(_MACHINE))
+        _object(
+            target=_TEXT,
+            address=_TEXT,
+            ok=_TRUTH,
+            what=_TEXT,
+            advice=_TEXT,
+            machine=_or_null(_MACHINE),
+            cluster=_or_null(_CLUSTER),
+            queue=_or_null(_TEXT),
+        )
     ),
     "install": _object(entry=_TEXT, directory=_TEXT, spec={"type": "object"}),
     "install --all": _list(_object(entry=_TEXT, directory=_TEXT, spec={"type": "object"})),

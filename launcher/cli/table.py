@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..text import one_line
+from ..text import size as bytes_for_people
 from .output import colours_wanted, fold, paint, terminal_columns
 
 GAP = 2
@@ -134,17 +135,7 @@ def cut(text: str, width: int) -> str:
 
 # -- cells -------------------------------------------------------------------------------------------------
 
-
-def size(number: Any) -> str:
-    """Bytes for people: 812 B, 1.5 GiB."""
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        return ""
-    value = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(value) < 1024 or unit == "TiB":
-            return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 100 else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError
+size = bytes_for_people
 
 
 def duration(seconds: Any) -> str:

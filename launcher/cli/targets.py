@@ -85,6 +85,7 @@ def run_list(arguments: argparse.Namespace) -> int:
             "target": name,
             "address": str(target.address),
             "kernel": target.kernel or target.python,
+            "presets": list(target.presets),
             "entries": list(dict.fromkeys(menu.get(name, []))),
             "reach": reach.get(name),
         }
@@ -103,6 +104,7 @@ COLUMNS = (
     table.Column("target", "TARGET"),
     table.Column("address", "ADDRESS", shrinks=True),
     table.Column("kernel", "KERNEL", shrinks=True),
+    table.Column("presets", "PRESETS", shrinks=True),
     table.Column("entries", "MENU ENTRIES", shrinks=True),
     table.Column("state", "REACHED"),
     table.Column("why", "WHY", shrinks=True),
@@ -114,7 +116,8 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
     state = "" if "ok" not in reach else "ok" if reach["ok"] else "failed"
     what, advice = (str(reach.get(key) or "") for key in ("what", "advice"))
     why = f"{what.rstrip('.')}. {advice}" if advice else what
-    return {**row, "entries": ", ".join(row["entries"]), "state": state, "why": why}
+    names = {key: ", ".join(row[key]) for key in ("presets", "entries")}
+    return {**row, **names, "state": state, "why": why}
 
 
 def reachable(names: list[str]) -> dict[str, Any]:

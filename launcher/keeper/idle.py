@@ -41,11 +41,3 @@ class IdleClock:
             self._give_up()
         else:
             self._arm(after, left)
-
-
-def duration_text(seconds: int) -> str:
-    """As it would be written into the configuration: "90s", "30m", "2h"."""
-    for unit, size in (("h", 3600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"

@@ -97,7 +97,7 @@ class Keeper:
             **elsewhere.handlers(self, self._configured, self._targets, self._far_names, self._adopt),
             **visits.handlers(self, self._configured, self.user, self._kernel),
             **lines.handlers(self, self._at_address, self.directory),
-            **probes.handlers(self, lambda: self._load().target),
+            **probes.handlers(self, self.user, lambda: self._load().target),
         }
 
     # life

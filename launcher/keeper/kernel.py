@@ -21,6 +21,7 @@ from ..agent.zmtp import Buffer, decode_message, encode_message
 from ..configuration import Target
 from ..errors import FarkernelError, RemoteError
 from ..local_end.local_end import LocalEnd
+from ..settings import duration_text
 from ..text import one_line
 from . import spares, working_directory
 from .adopted import Adopted, left_behind
@@ -28,7 +29,7 @@ from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
 from .facts import MOVES, Facts, IllegalMove, KernelGone, KernelState, reason_from_agent, reason_from_error
 from .far_agent import AgentGone, SessionLost
-from .idle import IdleClock, duration_text
+from .idle import IdleClock
 from .programs import devices, start
 from .user import KeeperUser
 from .wire import pack_request, unpack_message

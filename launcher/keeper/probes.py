@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from ...backends import find_backend, kernel_of
+from ...backends.contract import Surveyed, User
 from ..configuration import Target
 from ..errors import FarkernelError
 from .programs import with_programs
@@ -28,12 +30,14 @@ class NoMachine(FarkernelError):
     def __init__(self, target: Target) -> None:
         super().__init__(
             f"{target.name} ({target.address}) is no machine of its own",
-            "This version shows local: and ssh:// targets",
+            "This version shows local: and ssh:// targets, and clusters",
         )
 
 
-def handlers(owner: Owner, configured: Callable[[], Find]) -> dict[str, Handler]:
-    """`probe`: ``targets``, ``deadline``, ``wanted`` → ``targets``: each one's ``machine``, or what went wrong."""
+def handlers(owner: Owner, user: User, configured: Callable[[], Find]) -> dict[str, Handler]:
+    """`probe`: ``targets``, ``deadline``, ``wanted`` → ``targets``: each one's ``machine`` or ``cluster``, or what went
+    wrong.
+    """
     turns = asyncio.Semaphore(_AT_A_TIME)
 
     async def handle(client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
@@ -50,15 +54,24 @@ def handlers(owner: Owner, configured: Callable[[], Find]) -> dict[str, Handler]
         async def ask(name: str) -> dict[str, Any]:
             async with turns:
                 try:
-                    target = machine_of(find(name))
-                    await owner.inquire(target)
+                    target = find(name)
                     backend, kernel = find_backend(target.address.scheme), target.python or target.kernel
+                    if not isinstance(backend, Surveyed):
+                        machine_of(target)
+                    await owner.inquire(target)
                     same = (target.address.scheme, backend.key(target, None), kernel)
                 except FarkernelError as error:
                     return _failed(error)
                 if same not in asked:
-                    asked[same] = asyncio.create_task(_ask(owner, target, deadline, wanted))
+                    look = cluster(backend, target) if isinstance(backend, Surveyed) else machine(target)
+                    asked[same] = asyncio.create_task(_ask(look, target, deadline))
                 return await asyncio.shield(asked[same])
+
+        async def machine(target: Target) -> dict[str, Any]:
+            return {"machine": await probe(owner, target, deadline * _SHARE, wanted)}
+
+        async def cluster(backend: Surveyed, target: Target) -> dict[str, Any]:
+            return {"cluster": asdict(await backend.survey(target, user))}
 
         names = [str(name) for name in names]
         try:
@@ -77,10 +90,10 @@ def machine_of(target: Target) -> Target:
     return target
 
 
-async def _ask(owner: Owner, target: Target, deadline: float, wanted: list[str] | None) -> dict[str, Any]:
+async def _ask(look: Awaitable[dict[str, Any]], target: Target, deadline: float) -> dict[str, Any]:
     try:
         async with asyncio.timeout(deadline):
-            return {"ok": True, "machine": await probe(owner, target, deadline * _SHARE, wanted)}
+            return {"ok": True, **await look}
     except TimeoutError:
         return {
             "ok": False,

@@ -16,6 +16,7 @@ from farkernel.launcher.configuration import (
     KeeperSettings,
     Resources,
     Target,
+    UnknownPreset,
     UnknownTarget,
     directories,
     load,
@@ -498,6 +499,8 @@ def test_a_menu_entry_does_not_overrule_a_lock(layers: Layers) -> None:
          "the address 'ssh:'. Write ssh://host or ssh://user@host:port"),
         ({"address": "pool:gpux"}, "menu entry x: the pool 'pool-gpux' names 'gpux', which is no target. "
          "Did you mean 'gpu'?"),
+        ({"target": "gpu", "presets": {}}, "menu entry x: it has 'presets'. Write preset = \"NAME\", and the preset into "
+         "the target's table"),
         ({"target": "gpu", "argv": "x"}, "menu entry x: 'argv' has a value of the wrong kind, 'x'. "
          "Write a list of strings"),
     ],
@@ -507,6 +510,92 @@ def test_menu_entries_with_errors(layers: Layers, settings: dict[str, object], m
     with pytest.raises((ConfigurationError, UnknownTarget)) as raised:
         layers.load().resolve(settings, "x")
     assert str(raised.value) == message
+
+
+PRESETS = """
+[targets.gpu.presets.big]
+resources = { gpus = 4, time = "1d" }
+options   = ["--account=whole"]
+[targets.gpu.presets.quick]
+resources.time = "10m"
+ask = []
+"""
+
+
+def test_a_preset_goes_before_the_target_and_the_entry_before_both(layers: Layers) -> None:
+    layers.write("user", EXAMPLE + PRESETS)
+    found = layers.load()
+    assert found.target("gpu").presets == ("big", "quick")
+    big = found.resolve({"target": "gpu", "preset": "big", "resources": {"time": "2h"}})
+    assert big.resources == Resources(gpus=4, cpus=8, memory=64 * GIB, time=7200)
+    assert (big.options, big.ask, big.name) == (("--account=whole",), ("gpus", "time"), "gpu")
+    quick = found.resolve({"target": "gpu", "preset": "quick"})
+    assert (quick.resources.time, quick.resources.gpus, quick.ask) == (600, 1, ())
+    assert found.resolve({"target": "gpu"}).resources.gpus == 1
+
+
+def test_presets_come_from_several_layers(layers: Layers) -> None:
+    layers.write("system", EXAMPLE + PRESETS)
+    layers.write(
+        "user", '[targets.gpu.presets.big]\nresources.gpus = 2\n[targets.gpu.presets.mine]\nkeep = "1d"\n'
+    )
+    found = layers.load()
+    assert found.target("gpu").presets == ("big", "quick", "mine")
+    resources = found.resolve({"target": "gpu", "preset": "big"}).resources
+    assert (resources.gpus, resources.time) == (2, 86400)
+
+
+def test_a_preset_does_not_get_around_a_lock(layers: Layers) -> None:
+    """What the operator's own presets say holds; a user's must not bring in more."""
+    system = layers.write(
+        "system", 'locked = ["targets.gpu.resources", "targets.gpu.options"]\n' + EXAMPLE + PRESETS
+    )
+    user = '[targets.gpu.presets.big]\nresources.gpus = 8\n[targets.gpu.presets.mine]\noptions = ["-x"]\nkeep = "1h"'
+    path = layers.write("user", user)
+    found = layers.load()
+    assert found.resolve({"target": "gpu", "preset": "big"}).resources.gpus == 4
+    mine = found.resolve({"target": "gpu", "preset": "mine"})
+    assert (mine.options, mine.keep) == (("--account=abc123",), 3600)
+    assert found.warnings == (
+        f"{path}:2: targets.gpu.presets.big.resources.gpus is not taken: {system}:1 has locked targets.gpu.resources",
+        f"{path}:4: targets.gpu.presets.mine.options is not taken: {system}:1 has locked targets.gpu.options",
+    )
+
+
+def test_presets_with_errors(layers: Layers) -> None:
+    path = layers.write("user", EXAMPLE + """
+[targets.gpu.presets."a b"]
+keep = "1h"
+[targets.gpu.presets.empty]
+[targets.gpu.presets.wrong]
+gpus = 4
+kernel = "ir"
+resources.time = 4
+""")  # fmt: skip
+    assert layers.problems() == [
+        f"{path}:14: 'a b' cannot be the name of a preset. Begin with a letter or digit; letters, digits, '.', '_' and "
+        "'-' may follow; 64 in all",
+        f"{path}:16: [targets.gpu.presets.empty] says nothing. Say what is different: resources = {{ … }}",
+        f"{path}:18: unknown key 'gpus' in [targets.gpu.presets.wrong]. It belongs into 'resources': "
+        "resources = { gpus = … }",
+        f"{path}:19: unknown key 'kernel' in [targets.gpu.presets.wrong]. The menu entry says which kernel: "
+        "farkernel install NAME --preset PRESET --kernel KERNEL",
+        f"{path}:20: 'time' in [targets.gpu.presets.wrong.resources] has a value of the wrong kind, 4. Write a "
+        'duration such as "90s", "30m", "4h" or "2d"',
+    ]
+
+
+def test_a_preset_that_is_not_there(layers: Layers) -> None:
+    layers.write("user", EXAMPLE + PRESETS)
+    with pytest.raises(UnknownPreset) as raised:
+        layers.load().resolve({"target": "gpu", "preset": "bog"}, "x")
+    assert str(raised.value) == "the target 'gpu' has no preset 'bog'. Did you mean 'big'?"
+    layers.write("user", EXAMPLE)
+    with pytest.raises(UnknownPreset) as raised:
+        layers.load().resolve({"target": "gpu", "preset": "big"}, "x")
+    assert str(raised.value) == (
+        "the target 'gpu' has no preset 'big'. Write it into the configuration: [targets.gpu.presets.big]"
+    )
 
 
 def test_an_address_alone_does_not_get_around_locked_targets(layers: Layers) -> None:

@@ -109,6 +109,23 @@ def test_a_count_is_a_whole_number(value: object, word: str) -> None:
     assert raised.value.advice == "Write a whole number, 0 or more"
 
 
+def test_values_as_they_would_be_written() -> None:
+    durations = [settings.duration_text(each) for each in (7 * 86400, 86400, 7200, 1800, 90, 0)]
+    assert durations == ["7d", "24h", "2h", "30m", "90s", "0s"]
+    assert [settings.size_text(each) for each in (2 << 40, 64 << 30, 1536 << 20, 5000)] == [
+        "2T",
+        "64G",
+        "1536M",
+        "5K",
+    ]
+
+
+@given(st.integers(1, 1 << 40))
+def test_what_is_written_is_read_again(number: int) -> None:
+    assert settings.duration(settings.duration_text(number % 10**9)) == number % 10**9
+    assert 0 <= settings.size(settings.size_text(number)) - number < 1024
+
+
 def test_what_is_asked_is_a_resource() -> None:
     assert settings.resource_names(["gpus", "time"]) == ("gpus", "time")
     with pytest.raises(InvalidValue) as raised:

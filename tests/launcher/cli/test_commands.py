@@ -182,6 +182,40 @@ def test_install_elsewhere_and_under_another_name(
     assert spec["metadata"]["kernel_provisioner"]["config"] == {"target": "lab", "kernel": "ir"}
 
 
+def test_presets_are_entries_of_their_own(keeper: FakeKeeper, tmp_path: Path, capsys: Captured) -> None:
+    main(
+        [
+            "add",
+            "gpu",
+            "slurm:///gpu",
+            "--set",
+            "presets.big.resources.gpus=4",
+            "--set",
+            "presets.long.keep=2d",
+        ]
+    )
+    place = ["--prefix", str(tmp_path)]
+    assert main(["install", "gpu", *place]) == 0
+    assert main(["install", "gpu", "--preset", "big", *place]) == 0
+    assert main(["install", "gpu", "--preset", "big", "--kernel", "ir", "--as", "r-big", *place]) == 0
+    kernels = tmp_path / "share/jupyter/kernels"
+    specs = {path.parent.name: json.loads(path.read_text()) for path in kernels.glob("*/kernel.json")}
+    assert {name: spec["display_name"] for name, spec in specs.items()} == {
+        "gpu": "gpu · Python",
+        "gpu-big": "gpu · Python · big",
+        "r-big": "r-big · ir · big",
+    }
+    config = specs["r-big"]["metadata"]["kernel_provisioner"]["config"]
+    assert config == {"target": "gpu", "preset": "big", "kernel": "ir"}
+    capsys.readouterr()
+    assert main(["install", "gpu", "--preset", "bug", *place]) == 1
+    assert "the target 'gpu' has no preset 'bug'. Did you mean 'big'?" in capsys.readouterr().err
+    assert main(["list", "--json", "--no-check"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["presets"] == ["big", "long"]
+    assert main(["list", "--no-check"]) == 0
+    assert "big, long" in capsys.readouterr().out
+
+
 def test_list_says_who_can_be_reached(keeper: FakeKeeper, capsys: Captured) -> None:
     main(["add", "lab", "ssh://lab"])
     main(["add", "pi", "ssh://pi"])

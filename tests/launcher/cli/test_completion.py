@@ -79,7 +79,7 @@ KERNEL = "abc123456789"
 @pytest.fixture
 def furnished(home: Path, capsys: Captured) -> Iterator[None]:
     """A target, a menu entry, a kernel and an allocation."""
-    main(["add", "laboratory", "local:"])
+    main(["add", "laboratory", "local:", "--set", "presets.spacious.resources.gpus=2"])
     main(["install", "laboratory", "--as", "menu-entry"])
     capsys.readouterr()
     with FakeKeeper(Path(keeper_directory())) as keeper:
@@ -98,6 +98,7 @@ TYPED = {
     "farkernel release j": "farkernel release job-17",
     "farkernel keeper rest": "farkernel keeper restart",
     "farkernel output abc --sin": "farkernel output abc --since",
+    "farkernel install laboratory --preset sp": "farkernel install laboratory --preset spacious",
 }
 
 # The widget at Ctrl-X writes down what stands in the line, and empties it.

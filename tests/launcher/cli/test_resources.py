@@ -13,18 +13,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farkernel.launcher.cli import bars, machine_lines, machine_page, main, resources
+from farkernel.launcher.cli import bars, cluster_lines, machine_lines, main, resources
 from farkernel.launcher.cli.machine_lines import Line
 from farkernel.launcher.cli.resources import Looked
+from farkernel.launcher.cli.schemas import SCHEMAS
 from farkernel.launcher.cli.table import cells_wide
 from farkernel.launcher.client import keeper_directory
+from farkernel.launcher.discovery.cluster import (
+    Account,
+    Cluster,
+    ClusterProblem,
+    Gpus,
+    Limit,
+    MyJob,
+    Node,
+    Queue,
+    with_nodes,
+)
 from farkernel.launcher.discovery.machine import Machine, read_machine
 from tests.launcher.fake_keeper import FakeKeeper
 
@@ -101,6 +115,34 @@ def keeper() -> Iterator[FakeKeeper]:
         main(["add", "gone", "ssh://gone"])
         yield fake
 
+
+NODES = (
+    Node("gpu1", "mixed", queues=("gpu",), cpus=64, cpus_free=16, memory=256 * GIB, memory_free=64 * GIB,
+         gpus=(Gpus("a100", 4, 1),)),
+    Node("cpu1", "idle", queues=("main",), cpus=32, cpus_free=32, memory=64 * GIB, memory_free=64 * GIB),
+    Node("cpu2", "down", word="down*", queues=("main",), cpus=32, cpus_free=0),
+)  # fmt: skip
+CLUSTER = Cluster(
+    scheduler="Slurm",
+    release="24.05.1",
+    time=0.0,
+    queues=(
+        with_nodes(Queue("main", default=True, time_limit=86400, waiting=3), NODES),
+        with_nodes(Queue("gpu", time_limit=7200, time_default=3600, limits=(Limit("user", "gpus", 2, "QOS gpu"),)), NODES),
+        with_nodes(Queue("secret", usable=False, why="only for the groups chiefs"), NODES),
+    ),
+    nodes=NODES,
+    accounts=(Account("physics", qos=("normal",)),),
+    jobs=(
+        MyJob("7", "fk-x", "queued", "gpu", reason="it is next", ours=True),
+        MyJob("6", "train", "running", "gpu", "gpu1"),
+    ),
+    problems=(ClusterProblem("partitions", "no answer"),),
+)  # fmt: skip
+OF_THE_CLUSTER = [
+    Looked("big", "slurm://login/gpu", None, cluster=CLUSTER),
+    Looked("usual", "slurm://login", None, cluster=CLUSTER),
+]
 
 # -- lines -------------------------------------------------------------------------------------------------
 
@@ -184,6 +226,54 @@ def test_it_fits_the_terminal(columns: int) -> None:
         assert cells_wide(line) <= columns
 
 
+def test_targets_of_one_cluster_are_one_block() -> None:
+    text = "\n".join(resources.render([OF_THE_CLUSTER[0], LOOKED[2], OF_THE_CLUSTER[1]], 200, False))
+    head, *_ = text.splitlines()
+    assert head == "big, usual  Slurm 24.05.1 · 3 nodes (1 mixed, 1 idle, 1 down)"
+    for words in (
+        "1 of 4 free  a100, in gpu1",
+        "32 of 64 CPUs free  target usual, the default, 32 CPUs and 64.0 GiB free on one node, up to 24h, 3 jobs waiting",
+        "16 of 64 CPUs free  target big, 1 of 4 GPUs free (a100), 64.0 GiB of memory free, up to 2h (1h if not said)",
+        "at most 2 GPUs for you (QOS gpu)",
+        "only for the groups chiefs",
+        "account  physics, QOS normal",
+        "your job 7 fk-x (a kernel's) queued in gpu, it is next",
+        "your job 6 train running on gpu1",
+        "partitions: no answer",
+    ):
+        assert words in text, words
+    assert "memory free, in main" not in text
+    nodes = "\n".join(resources.render(OF_THE_CLUSTER, 200, False, nodes=True))
+    assert "32 of 32 CPUs free  idle, 64.0 GiB of 64.0 GiB of memory free, in main" in nodes
+    assert "down*, in main" in nodes
+
+
+def test_what_cannot_be_used_is_dim_and_what_is_full_stands_out() -> None:
+    full = with_nodes(Queue("gpu"), [Node("n", cpus=20, cpus_free=1, gpus=(Gpus("a100", 4, 0),))])
+    levels = {line.label: line.level for line in cluster_lines.lines(Cluster(queues=(full,)), {})}
+    assert levels == {"gpu": "full"}
+    assert [line.level for line in cluster_lines.lines(CLUSTER, {})][3] == "dim"
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_a_cluster_fits_the_terminal(columns: int) -> None:
+    shown = resources.render(OF_THE_CLUSTER, columns, False, nodes=True)
+    assert all(cells_wide(line) <= columns for line in shown[1:]), shown
+
+
+def test_a_cluster_on_the_page_and_as_json(keeper: FakeKeeper, capsys: pytest.CaptureFixture[str]) -> None:
+    page = resources.page(OF_THE_CLUSTER)
+    assert "<h2>big, usual<small>slurm://login/gpu, slurm://login</small></h2>" in page
+    assert "<summary>3 nodes</summary>" in page
+    main(["add", "slow", "slurm://login/gpu"])
+    keeper.handlers["probe"] = lambda request: {"targets": {"slow": {"ok": True, "cluster": asdict(CLUSTER)}}}
+    capsys.readouterr()
+    assert main(["resources", "slow", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    jsonschema.validate([row], SCHEMAS["resources"])
+    assert (row["ok"], row["queue"], row["cluster"]["queues"][1]["name"]) == (True, "gpu", "gpu")
+
+
 def test_one_that_cannot_be_reached_costs_its_line_only(
     keeper: FakeKeeper, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,7 +321,7 @@ def in_terminal(*arguments: str, **environment: str) -> tuple[str, int]:
             command,
             {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24", **environment},
         )
-    said = b""
+    said, interrupted = b"", False
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.1)[0]:
@@ -240,7 +330,8 @@ def in_terminal(*arguments: str, **environment: str) -> tuple[str, int]:
             except OSError:
                 break
             said += data
-        if said.count(b"\x1b[H") >= 2:
+        if said.count(b"\x1b[H") >= 2 and not interrupted:
+            interrupted = True  # once: another one, while Python ends, is another end
             os.kill(pid, signal.SIGINT)
     os.close(terminal)
     _, status = os.waitpid(pid, 0)
@@ -299,7 +390,7 @@ class Tags(html.parser.HTMLParser):
 
 
 def test_the_page_needs_nothing_else_and_is_well_formed() -> None:
-    page = machine_page.page(LOOKED, 0)
+    page = resources.page(LOOKED)
     tags = Tags()
     tags.feed(page)
     assert tags.open == []
@@ -315,7 +406,7 @@ def test_the_page_needs_nothing_else_and_is_well_formed() -> None:
 def test_what_a_far_end_says_is_never_markup() -> None:
     evil = "<script>alert('x')</script>\x1b[2J\""
     machine = read_machine({"host": {"name": evil}, "gpus": [{"name": evil}], "boards": [{"device": evil}]})
-    page = machine_page.page([Looked(evil, evil, machine), Looked(evil, evil, None, evil, evil)], 0)
+    page = resources.page([Looked(evil, evil, machine), Looked(evil, evil, None, evil, evil)])
     assert "<script" not in page
     assert "\x1b" not in page
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from farkernel.launcher.keeper.idle import IdleClock, duration_text
+from farkernel.launcher.keeper.idle import IdleClock
 
 
 def ended_after(busy: float, after: float | None, wait: float) -> bool:
@@ -37,7 +37,3 @@ def test_the_clock_begins_when_the_cell_is_done() -> None:
 
 def test_never() -> None:
     assert not ended_after(busy=0, after=None, wait=0.2)
-
-
-def test_durations() -> None:
-    assert [duration_text(each) for each in (7200, 1800, 90, 0)] == ["2h", "30m", "90s", "0s"]

@@ -13,6 +13,7 @@ from farkernel.launcher.keeper import probes
 from farkernel.launcher.keeper.allocations import HeldAllocation
 from farkernel.launcher.keeper.programs import devices
 from farkernel.launcher.keeper.server import BadRequest, ClientConnection
+from farkernel.launcher.keeper.user import KeeperUser
 from farkernel.launcher.settings import Resources
 
 
@@ -25,7 +26,7 @@ class Owner:
 
 
 TARGETS = {
-    "q": Target("q", parse_address("slurm:///gpu")),
+    "q": Target("q", parse_address("serial:///dev/ttyUSB0")),
     "pool": Target("pool", parse_address("pool:here")),
     "here": Target("here", parse_address("local:")),
 }
@@ -38,7 +39,7 @@ def find(name: str) -> Target:
 
 
 def ask(**request: Any) -> dict[str, Any]:
-    handle = probes.handlers(Owner(), lambda: find)["probe"]
+    handle = probes.handlers(Owner(), KeeperUser(), lambda: find)["probe"]
 
     async def act() -> dict[str, Any]:
         return await handle(cast(ClientConnection, None), request)
@@ -51,7 +52,7 @@ def test_each_target_has_its_own_answer() -> None:
     assert {name: row["ok"] for name, row in found.items()} == dict.fromkeys(
         ["q", "pool", "nope", "here"], False
     )
-    assert found["q"]["what"] == "q (slurm:///gpu) is no machine of its own"
+    assert found["q"]["what"] == "q (serial:///dev/ttyUSB0) is no machine of its own"
     assert "there is no target 'nope'" in found["nope"]["what"]
 
 
