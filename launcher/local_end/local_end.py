@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mmap
-import os
-import struct
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,28 +19,21 @@ from ..agent.channels import MessageTooLarge
 from ..agent.zmtp import Buffer
 from ..messages import Composer, Message, MessageError, Signer
 from . import client_links
-from .cells import CellLog, MissedCount, describe, missed_text
+from .cells import CellLog, describe, missed_text
 from .contract import ConnectionInfo, LocalSockets, Subscriber
+from .held_shutdown import HeldShutdown
 from .link_notice import LinkNotice, outage
+from .outgoing import Consumed, Outgoing
 from .positions import PositionFile
 from .questions import Answered, CellQuestion, is_silent, may_ask
+from .received import Received
 from .request_log import Request, RequestLog
 from .sockets import open_sockets
 from .waiting_room import Question, Refusal, WaitingRoom, kernel_ended_refusal
 
 log = logging.getLogger(__name__)
 
-# After a keeper's restart output waits for the old subscribers, but not for ever: XPUB drops what nobody subscribed to.
-_SUBSCRIBERS_DEADLINE = 3.0
-_REPLIES_DEADLINE = 5.0
-# A shutdown_request is held until the front end has said what it meant (DESIGN §4); a client that has no
-# front end gets its way.
-_SHUTDOWN_PATIENCE = 3.0
-# What the front end says to the keeper comes on another way, and may overtake the request that it sent before.
-_SHUTDOWN_OVERTAKEN = 0.5
 _SHOWN = frozenset({"stream", "display_data", "execute_result", "error", "update_display_data"})
-
-Consumed = Callable[[], None]
 
 
 class Far(Protocol):
@@ -58,29 +47,6 @@ class Far(Protocol):
     def cell_waits(self) -> None: ...
     def answers_awaited(self, some: bool) -> None: ...
     def info_seen(self, info: dict[str, Any]) -> None: ...
-
-
-class Positions:
-    """The last number of each channel that was dealt with, in a mapped file: it outlives a killed keeper."""
-
-    NAMES = ("control", "shell", "stdin", "iopub")
-
-    def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(descriptor, 0, 8 * len(self.NAMES))
-            self._map = mmap.mmap(descriptor, 8 * len(self.NAMES))
-        finally:
-            os.close(descriptor)
-
-    def __getitem__(self, name: str) -> int:
-        return int(struct.unpack_from("=Q", self._map, 8 * self.NAMES.index(name))[0])
-
-    def __setitem__(self, name: str, number: int) -> None:
-        struct.pack_into("=Q", self._map, 8 * self.NAMES.index(name), number)
-
-    def close(self) -> None:
-        self._map.close()
 
 
 class LocalEnd:
@@ -116,13 +82,8 @@ class LocalEnd:
         self._ended: dict[str, Any] | None = None
         self._active: dict[str, Request] = {}
         self._iopub_seen = 0
-        self._queue: deque[tuple[int, list[Buffer], bool, Consumed]] = deque()
-        self._hold_output = self._written_soon = False
         self._newest_parent = b"", ""
-        self._undelivered: deque[tuple[float, str, bytes, list[Buffer]]] = deque()
-        self._replies_until = 0.0
-        self._shutdown: tuple[Request, asyncio.TimerHandle] | None = None
-        self._shutdown_awaited: asyncio.TimerHandle | None = None
+        self._shutdown = HeldShutdown(self)
         self._own_requests: set[str] = set()
         self._last_used = time.time()
         self._wait_for_start: list[Callable[[], None]] = []
@@ -131,10 +92,8 @@ class LocalEnd:
 
     def __repr__(self) -> str:
         state = "holding" if self.holding else "handed over"
-        held = ", output held for old subscribers" if self._hold_output else ""
-        iopub = self._sockets.iopub if self._sockets is not None else "not open"
-        queued = f"{len(self._active)} requests active, {len(self._queue)} outputs queued{held}"
-        return f"<LocalEnd {state}, {queued}, {iopub!r}, {self._room!r}>"
+        outgoing = repr(self._out) if self._sockets is not None else "not open"
+        return f"<LocalEnd {state}, {len(self._active)} requests active, {outgoing}, {self._room!r}>"
 
     # life
 
@@ -143,9 +102,8 @@ class LocalEnd:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._room.info = info
         self._log = RequestLog(self._directory / "requests")
-        self._positions = Positions(self._directory / "positions")
+        self._received = Received(self._directory / "positions")
         self._cells = CellLog(self._directory / "cells")
-        self._missed = MissedCount(self._directory / "missed")
         bound = self.connection
         if not self._given:
             client_links.make_place(self.connection)
@@ -155,22 +113,21 @@ class LocalEnd:
         for name in ("shell", "control", "stdin"):
             getattr(self._sockets, name).on_message = partial(self._from_client, name)
         self._sockets.iopub.on_subscribe = self._welcome
-        self._sockets.iopub.on_drained = self._flush
+        missed = self._directory / "missed"
+        self._out = Outgoing(self._sockets, self._published, self._received, missed, self._far.after_delivery)
         self.refresh_endpoints()
         written = self._published.last_written()
-        self._iopub_seen = self._positions["iopub"] if written is None else written
-        self._positions["iopub"] = self._iopub_seen
+        self._iopub_seen = self._received["iopub"] if written is None else written
+        self._received["iopub"] = self._iopub_seen
         self._recall()
 
     def _recall(self) -> None:
         """What was open when a former keeper was killed."""
         if self._published.waiting:
             # Of a reply it is not known whether a former keeper sent it when it was killed before writing that down.
-            self._doubtful = {name: self._positions[name] + 1 for name in ("control", "shell", "stdin")}
+            self._doubtful = {name: self._received[name] + 1 for name in ("control", "shell", "stdin")}
             self._doubtful["iopub"] = self._published.doubtful()
-            self._hold_output = True
-            self._loop.call_later(_SUBSCRIBERS_DEADLINE, self._release_output)
-            self._replies_until = time.monotonic() + _REPLIES_DEADLINE
+            self._out.wait_for_clients()
         for request in list(self._log.open.values()):
             try:
                 self._begin(request)
@@ -192,15 +149,13 @@ class LocalEnd:
         """Unbind.  With ``forget`` also what was written down goes."""
         self._room.leave()
         self._notice.forget()
-        if self._shutdown is not None:
-            self._shutdown[1].cancel()
-        self._await_shutdown_no_more()
+        self._shutdown.cancel()
         if self._sockets is not None:
             self._sockets.close()
             self._log.close()
-            self._positions.close()
+            self._received.close()
             self._cells.close()
-            self._missed.close()
+            self._out.missed.close()
         if forget:
             if not self._given:
                 client_links.remove_place(self.connection)
@@ -211,9 +166,9 @@ class LocalEnd:
     def take_up(self, far_key: str, received: dict[str, int]) -> None:
         """The kernel is one that another keeper started: its key, and what that keeper had dealt with."""
         self._far_signer = Signer(far_key.encode(), "hmac-sha256")
-        for name in Positions.NAMES:
-            self._positions[name] = max(self._positions[name], received.get(name, 0))
-        self._iopub_seen = self._positions["iopub"]
+        for name in Received.NAMES:
+            self._received[name] = max(self._received[name], received.get(name, 0))
+        self._iopub_seen = self._received["iopub"]
 
     def refresh_endpoints(self) -> None:
         """A front end is about to connect (again)."""
@@ -296,14 +251,14 @@ class LocalEnd:
 
     def received(self) -> dict[str, int]:
         """The last number of each name that has been dealt with, and will not be asked for again."""
-        numbers = {name: self._positions[name] for name in Positions.NAMES}
-        if self._sockets_now.iopub.subscribers and not self._hold_output:
+        numbers = {name: self._received[name] for name in Received.NAMES}
+        if self._sockets_now.iopub.subscribers and not self._out.holding:
             numbers["iopub"] = min(numbers["iopub"], self._sockets_now.iopub.written)
         return numbers
 
     def seen(self) -> dict[str, int]:
         """The last number of each name that has come at all."""
-        numbers = {name: self._positions[name] for name in Positions.NAMES}
+        numbers = {name: self._received[name] for name in Received.NAMES}
         return {**numbers, "iopub": max(numbers["iopub"], self._iopub_seen)}
 
     def attached(self, taken: dict[str, int]) -> None:
@@ -332,8 +287,7 @@ class LocalEnd:
         self._notice.forget()
         _, held = self._room.leave()
         waiting = [request for request in self._active.values() if request.number] + held
-        self._drop_shutdown(answer=True)
-        self._await_shutdown_no_more()  # it was meant for this life, not for the next
+        self._shutdown.end(answer=True)
         if not wanted or held:
             self._room.refuse(
                 [each for each in waiting if each.channel != "stdin"],
@@ -400,46 +354,35 @@ class LocalEnd:
         self._take("control", message, [bytes(frame) for frame in message.frames()])
 
     def release_shutdown(self) -> None:
-        """The front end means it: the kernel gets the request that was held, or comes now, or else one of ours."""
-        if self._shutdown is not None:
-            request, timer = self._shutdown
-            timer.cancel()
-            self._shutdown = None
-            self._await_shutdown_no_more()
-            self._log.open[request.serial] = request
-            self._forward(request)
-        elif self._shutdown_awaited is None:
-            self._shutdown_awaited = self._loop.call_later(_SHUTDOWN_OVERTAKEN, self._send_shutdown_request)
+        """The front end means it."""
+        self._shutdown.release()
 
-    def _await_shutdown_no_more(self) -> None:
-        if self._shutdown_awaited is not None:
-            self._shutdown_awaited.cancel()
-            self._shutdown_awaited = None
+    def drop_shutdown(self, answer: bool) -> None:
+        """The front end does not mean it (the server stops), or there is no kernel to ask."""
+        self._shutdown.drop(answer)
 
-    def _send_shutdown_request(self) -> None:
-        """The front end's own got lost with its connection; its wish did not."""
-        self._shutdown_awaited = None
-        if self.holding:
-            return
+    # what a held shutdown comes to (`held_shutdown.Owner`)
+
+    @property
+    def is_over(self) -> bool:
+        return self._ended is not None
+
+    def pass_on_shutdown(self, request: Request) -> None:
+        self._log.open[request.serial] = request
+        self._forward(request)
+
+    def answer_shutdown(self, request: Request) -> None:
+        self.reply("control", self.composer.shutdown_reply(request.message, restart=False))
+
+    def forget_request(self, request: Request) -> None:
+        self._done(request)
+
+    def send_shutdown_request(self) -> None:
         message = self.composer.request("shutdown_request", {"restart": False}, [b"farkernel"])
         self._own_requests.add(message.msg_id)
         request = self._log.add("control", [bytes(frame) for frame in message.frames()])
         self._begin(request)
         self._forward(request)
-
-    def drop_shutdown(self, answer: bool) -> None:
-        """The front end does not mean it (the server stops), or there is no kernel to ask."""
-        self._drop_shutdown(answer)
-
-    def _drop_shutdown(self, answer: bool) -> None:
-        if self._shutdown is None:
-            return
-        request, timer = self._shutdown
-        timer.cancel()
-        self._shutdown = None
-        if answer:
-            self.reply("control", self.composer.shutdown_reply(request.message, restart=False))
-        self._done(request)
 
     # from clients
 
@@ -471,7 +414,7 @@ class LocalEnd:
         request.message = message
         self._begin(request)
         if shutdown:
-            self._hold_shutdown(request)
+            self._shutdown.hold(request)
             return
         if request.is_cell and self._cells.add(request.message):
             self._say_missed(request)
@@ -489,23 +432,9 @@ class LocalEnd:
 
     def _say_missed(self, request: Request) -> None:
         """The first cell after somebody came back says what came meanwhile."""
-        if self._missed.count and self._sockets_now.iopub.subscribers:
-            text = missed_text(self._directory.name[:8], self._missed.take())
+        if self._out.missed.count and self._sockets_now.iopub.subscribers:
+            text = missed_text(self._directory.name[:8], self._out.missed.take())
             self.publish(self.composer.stream(text, request.message, "stderr"))
-
-    def _hold_shutdown(self, request: Request) -> None:
-        self._drop_shutdown(answer=False)
-        self._shutdown = (request, self._loop.call_later(_SHUTDOWN_PATIENCE, self._shutdown_is_meant))
-        if self._ended is not None:
-            self._drop_shutdown(answer=True)
-        elif self._shutdown_awaited is not None:
-            self.release_shutdown()
-
-    def _shutdown_is_meant(self) -> None:
-        if self.holding:
-            self._drop_shutdown(answer=True)
-        else:
-            self.release_shutdown()
 
     def _forward(self, request: Request) -> None:
         if request.is_cell:
@@ -535,7 +464,7 @@ class LocalEnd:
         self, name: str, number: int, when: float, frames: Sequence[Any], consumed: Consumed
     ) -> None:
         """One message; ``consumed`` is called when it has been handed to the system."""
-        seen = self._iopub_seen if name == "iopub" else self._positions[name]
+        seen = self._iopub_seen if name == "iopub" else self._received[name]
         if number <= seen:
             consumed()
             return
@@ -545,7 +474,7 @@ class LocalEnd:
             changed = self._signer.with_session(message, self.session, number <= self._doubtful.get(name, 0))
         except MessageError as error:
             log.error("%s: the kernel sent on %s: %s", self._name, name, error)
-            self._positions[name] = number
+            self._received[name] = number
             consumed()
             return
         if name == "iopub":
@@ -553,7 +482,7 @@ class LocalEnd:
             self._from_iopub(number, changed, parent_id, consumed)
         else:
             self._answer(name, changed, parent_id)
-            self._positions[name] = number
+            self._received[name] = number
             consumed()
 
     def _parent_of(self, message: Message) -> str:
@@ -600,10 +529,7 @@ class LocalEnd:
             message.msg_type == "status" and self._is_second_busy(message, parent_id)
         ):
             frames = []
-        if self._queue or self._hold_output or self._sockets_now.iopub.full:
-            self._queue.append((number, frames, shown, consumed))
-            return
-        self._publish_now(number, frames, shown, consumed)
+        self._out.output(number, frames, shown, consumed)
 
     def _is_second_busy(self, message: Message, parent_id: str) -> bool:
         """Follow a request's busy and idle; a second busy is not passed on (front ends count them, DESIGN §4)."""
@@ -627,59 +553,17 @@ class LocalEnd:
 
     def publish(self, message: Message) -> None:
         """A message of ours on iopub."""
-        self._sockets_now.iopub.publish(message.frames(), 0)
+        self._out.publish(message)
 
     def reply(self, channel: str, message: Message) -> None:
         """To the client that the message's first identity names."""
-        identity, *frames = message.frames()
-        if getattr(self._sockets_now, channel).send(bytes(identity), frames):
-            return
-        if time.monotonic() < self._replies_until:
-            # Its client has not come back yet after a keeper's restart.
-            self._undelivered.append((self._replies_until, channel, bytes(identity), frames))
-            if len(self._undelivered) == 1:
-                self._loop.call_later(0.1, self._route_again)
-
-    def _route_again(self) -> None:
-        waiting, self._undelivered = self._undelivered, deque()
-        for deadline, channel, identity, frames in waiting:
-            if not getattr(self._sockets_now, channel).send(identity, frames) and time.monotonic() < deadline:
-                self._undelivered.append((deadline, channel, identity, frames))
-        if self._undelivered:
-            self._loop.call_later(0.1, self._route_again)
-
-    def _publish_now(self, number: int, frames: list[Buffer], shown: bool, consumed: Consumed) -> None:
-        if shown and not self._sockets_now.iopub.subscribers:
-            self._missed.add()
-        if frames:
-            self._sockets_now.iopub.publish(frames, number, more=True)
-            if not self._written_soon:
-                self._written_soon = True
-                self._far.after_delivery(self._write_published)
-        self._positions["iopub"] = number
-        consumed()
-
-    def _write_published(self) -> None:
-        self._written_soon = False
-        if self._sockets is not None:
-            self._sockets.iopub.flush()
-
-    def _flush(self) -> None:
-        while self._queue and not self._hold_output and not self._sockets_now.iopub.full:
-            self._publish_now(*self._queue.popleft())
+        self._out.reply(channel, message)
 
     def _welcome(self, subscriber: Subscriber, topic: bytes) -> None:
         message = self.composer.iopub_welcome(topic)
         message.identities = message.identities or [b"iopub_welcome"]
         self._sockets_now.iopub.send_to(subscriber, message.frames())
-        if self._hold_output and not self._published.waiting:
-            self._release_output()
-
-    def _release_output(self) -> None:
-        if self._hold_output:
-            self._hold_output = False
-            self._published.forget_waiting()
-            self._flush()
+        self._out.subscriber_came()
 
     def _begin(self, request: Request) -> None:
         self._active[request.message.msg_id] = request

@@ -1,0 +1,94 @@
+"""A client's shutdown_request is held until the front end has said what it meant by it (DESIGN §4)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from .request_log import Request
+
+# A client that has no front end gets its way.
+_PATIENCE = 3.0
+# What the front end says to the keeper comes on another way, and may overtake the request that it sent before.
+_OVERTAKEN = 0.5
+
+
+class Owner(Protocol):
+    """The local end."""
+
+    @property
+    def holding(self) -> bool: ...
+    @property
+    def is_over(self) -> bool: ...
+    def pass_on_shutdown(self, request: Request) -> None: ...
+    def answer_shutdown(self, request: Request) -> None: ...
+    def forget_request(self, request: Request) -> None: ...
+    def send_shutdown_request(self) -> None: ...
+
+
+class HeldShutdown:
+    """At most one request at a time; and whether the front end has spoken before it came."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._held: tuple[Request, asyncio.TimerHandle] | None = None
+        self._awaited: asyncio.TimerHandle | None = None
+
+    def hold(self, request: Request) -> None:
+        self.drop(answer=False)
+        self._held = (request, self._loop.call_later(_PATIENCE, self._is_meant))
+        if self._owner.is_over:
+            self.drop(answer=True)
+        elif self._awaited is not None:
+            self.release()
+
+    def release(self) -> None:
+        """The front end means it: the kernel gets the request that was held, or comes now, or else one of ours."""
+        if self._held is not None:
+            request, timer = self._held
+            timer.cancel()
+            self._held = None
+            self._await_no_more()
+            self._owner.pass_on_shutdown(request)
+        elif self._awaited is None:
+            self._awaited = self._loop.call_later(_OVERTAKEN, self._send_ours)
+
+    def drop(self, answer: bool) -> None:
+        """The front end does not mean it (the server stops), or there is no kernel to ask."""
+        if self._held is None:
+            return
+        request, timer = self._held
+        timer.cancel()
+        self._held = None
+        if answer:
+            self._owner.answer_shutdown(request)
+        self._owner.forget_request(request)
+
+    def end(self, answer: bool) -> None:
+        """This life is over: what was meant for it is not meant for the next."""
+        self.drop(answer)
+        self._await_no_more()
+
+    def cancel(self) -> None:
+        """Nobody is there to be answered."""
+        if self._held is not None:
+            self._held[1].cancel()
+        self._await_no_more()
+
+    def _is_meant(self) -> None:
+        if self._owner.holding:
+            self.drop(answer=True)
+        else:
+            self.release()
+
+    def _send_ours(self) -> None:
+        """The front end's own got lost with its connection; its wish did not."""
+        self._awaited = None
+        if not self._owner.holding:
+            self._owner.send_shutdown_request()
+
+    def _await_no_more(self) -> None:
+        if self._awaited is not None:
+            self._awaited.cancel()
+            self._awaited = None
