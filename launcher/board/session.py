@@ -12,8 +12,10 @@ from typing import Any
 from .contract import BoardInfo, BoardState, OnOutput, OnState, Transport
 from .conversation import Conversation
 from .errors import BoardError, BoardException, BoardGone, BoardLost, NotABoard, Unsupported
+from .folder_server import FolderServer
 from .identity import identify
 from .raw_repl import Finished, ReplError, ReplState, Restarted
+from .shared_folder import SharedFolder
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +120,10 @@ class Board:
             return self._finished(
                 await self._talk.run_all([code.encode() for code in codes], on_done)
             ).traceback
+
+    def serve(self, folder: SharedFolder | None) -> None:
+        """What the board's programs may ask for (`mounting.mount`); None: nothing."""
+        self._talk.folder = None if folder is None else FolderServer(folder, self._talk.answer)
 
     def send_input(self, data: bytes) -> None:
         """Bytes for the running program's stdin (`input()` wants a line that ends with \\r), in paced pieces."""
