@@ -190,15 +190,24 @@ class Conversation:
         finally:
             self._on_output = _ignore
 
-    async def run_all(self, codes: Sequence[bytes], on_done: Callable[[int], None]) -> Finished | Restarted:
-        """One after the other, until one has a traceback.  They must print nothing.
+    async def run_all(
+        self, codes: Sequence[bytes], on_done: Callable[[int], None], on_output: OnOutput
+    ) -> Finished | Restarted:
+        """One after the other, until one has a traceback.  They must read nothing.
 
         Where the way is long, each is sent while the one before runs.
         ``on_done`` is told how many have run.  When it is cancelled, `enter` must follow.  Raises `BoardLost`.
         """
+        await self._make_sure()
+        self._on_output = on_output
+        try:
+            return await self._run_each(codes, on_done)
+        finally:
+            self._on_output = _ignore
+
+    async def _run_each(self, codes: Sequence[bytes], on_done: Callable[[int], None]) -> Finished | Restarted:
         event: Finished | Restarted = Finished(b"")
         under_way = 0
-        await self._make_sure()
         for place, code in enumerate(codes):
             if place >= under_way:
                 self._begin(code)
