@@ -45,6 +45,7 @@ class BoardInfo:
     implementation: str  # "micropython" or "circuitpython"
     platform: str = ""  # sys.platform: "esp8266", "rp2", "microbit"
     raw_paste: bool = False  # it takes code in raw-paste mode (MicroPython 1.14 and newer)
+    base64: bool = False  # its programs can read it
     mpy_version: int | None = None  # of `.mpy` files that it imports; None: it imports none
     mpy_arch: int = 0  # for native code in them, as sys.implementation._mpy >> 10 gives it; 0: none
     unique_id: str = ""  # hex digits of machine.unique_id(), where there is one

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from .contract import OnOutput, Transport
 from .errors import BoardLost, NotABoard
+from .folder_server import FolderServer
 from .raw_repl import PIECE, Entered, Event, Finished, Output, RawRepl, ReplState, Restarted, SoftReset
 
 E = TypeVar("E", Entered, Finished, Restarted, SoftReset)
@@ -36,6 +37,7 @@ class Conversation:
     ) -> None:
         self.transport = transport
         self.repl = RawRepl(transport.windowed)
+        self.folder: FolderServer | None = None  # what a program on the board may ask for, whenever it does
         self._on_closed = on_closed
         self._on_restarted = on_restarted
         self._on_output: OnOutput = _ignore
@@ -43,6 +45,7 @@ class Conversation:
         self._seen = bytearray()
         self._early: deque[Event] = deque()
         self._input = bytearray()
+        self._unsure = False
         self._resume: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self._watching: asyncio.TimerHandle | None = None
@@ -81,7 +84,9 @@ class Conversation:
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Output):
-            self._on_output(event.data)
+            data = event.data if self.folder is None else self.folder.feed(event.data)
+            if data:
+                self._on_output(data)
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(event)
         elif self._waiter is not None:  # code that was sent ahead has ended before the first was looked at
@@ -115,6 +120,12 @@ class Conversation:
         self._input += data
         self._pump_input()
 
+    def answer(self, data: bytes) -> None:
+        """For a program that has asked, and so has taken all that was sent before."""
+        if not self._input:
+            self._stop_pacing()
+        self.send_input(data)
+
     def _pump_input(self) -> None:
         while self._input and self._resume is None:
             piece = bytes(self._input[:PIECE])
@@ -145,6 +156,7 @@ class Conversation:
         """Into the raw REPL; raises `NotABoard`, `BoardLost`."""
         self._seen.clear()
         self._early.clear()
+        self._unsure = False
         for attempt, patience in enumerate(_PATIENCE):
             self._stop_pacing()
             self.repl.enter()
@@ -170,27 +182,40 @@ class Conversation:
 
     async def run(self, code: bytes, on_output: OnOutput) -> Finished | Restarted:
         """Raises `BoardLost`."""
+        await self._make_sure()
         self._on_output = on_output
-        self.repl.run(code)
+        self._begin(code)
         try:
             return await self._run_to_its_end()
         finally:
             self._on_output = _ignore
 
-    async def run_all(self, codes: Sequence[bytes], on_done: Callable[[int], None]) -> Finished | Restarted:
-        """One after the other, until one has a traceback.  They must print nothing.
+    async def run_all(
+        self, codes: Sequence[bytes], on_done: Callable[[int], None], on_output: OnOutput
+    ) -> Finished | Restarted:
+        """One after the other, until one has a traceback.  They must read nothing.
 
         Where the way is long, each is sent while the one before runs.
         ``on_done`` is told how many have run.  When it is cancelled, `enter` must follow.  Raises `BoardLost`.
         """
+        await self._make_sure()
+        self._on_output = on_output
+        try:
+            return await self._run_each(codes, on_done)
+        finally:
+            self._on_output = _ignore
+
+    async def _run_each(self, codes: Sequence[bytes], on_done: Callable[[int], None]) -> Finished | Restarted:
         event: Finished | Restarted = Finished(b"")
         under_way = 0
         for place, code in enumerate(codes):
             if place >= under_way:
-                self.repl.run(code)
+                self._begin(code)
                 self.pump()
                 under_way = place + 1
-            if under_way < len(codes) and under_way == place + 1 and self.repl.follow(codes[under_way]):
+            # What is sent ahead could be taken for an answer by a program that asks for a folder of ours.
+            ahead = self.folder is None and under_way < len(codes) and under_way == place + 1
+            if ahead and self.repl.follow(codes[under_way]):
                 self.pump()
                 under_way += 1
             event = await self._run_to_its_end()
@@ -201,12 +226,26 @@ class Conversation:
             on_done(place + 1)
         return event
 
+    async def _make_sure(self) -> None:
+        """A program that was interrupted may have left an answer unread, so much that the ring takes nothing more."""
+        if self._unsure:
+            await self.enter()
+
+    def _begin(self, code: bytes) -> None:
+        """What the program before has not read any more (an answer that came too late) must not stand in the code."""
+        self._input.clear()
+        if self.folder is not None:
+            self.folder.begin()
+        self.repl.run(code, clear=self.folder is not None)
+
     async def _run_to_its_end(self) -> Finished | Restarted:
         loop = asyncio.get_running_loop()
         self._heard = loop.time()
         self._watching = loop.call_later(SILENCE, self._watch)
         try:
-            return await self._ended(Finished)
+            event = await self._ended(Finished)
+            self._unsure = self.folder is not None and isinstance(event, Finished) and bool(event.traceback)
+            return event
         finally:
             if self._watching is not None:
                 self._watching.cancel()

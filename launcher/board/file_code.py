@@ -54,8 +54,8 @@ def _f(p,z):
    print(e(b).decode().strip() if e else repr(b))
 """
 
-# Opens a temporary file beside it, or the file itself where nothing can be renamed.  Prints whether it takes base64,
-# and which file it is.  NAME is the global that holds the open file until `FINISH` or `CLOSE`.
+# Opens a temporary file beside it, or the file itself where nothing can be renamed.  NAME is the global that holds the
+# open file, and what reads base64 if there is such a thing, until `FINISH` or `GIVE_UP`.
 OPEN = """\
 def _f(p):
  global NAME
@@ -67,36 +67,41 @@ def _f(p):
   except ImportError:e=None
  t=p+'.part' if hasattr(_o,'rename') else p
  f=open(t,'wb')
- NAME=(f.write,e,f.close)
- print(repr((e is not None,t)))
+ NAME=(f.write,e,f.close,t)
 """
-CLOSE = "try:\n NAME[2]()\n del NAME\nexcept NameError:pass"
+GIVE_UP = """\
+def _f():
+ global NAME
+ try:_,_,c,t=NAME
+ except NameError:return
+ c()
+ del NAME
+ try:_o.remove(t)
+ except OSError:pass
+"""
 
 # Closes it, prints its size and SHA-256 (None: there is none), and puts it in its place if both are as they should be.
+# Else, and when something goes wrong, NAME stays for `GIVE_UP`.
 # A file system that cannot rename onto a file (FAT) needs the old one removed first.
 FINISH = """\
-def _f(t,p,z,d):
+def _f(p,z,d):
  global NAME
- NAME[2]()
- del NAME
+ _,_,c,t=NAME
+ c()
  n=_o.stat(t)[6] if hasattr(_o,'stat') else _o.size(t)
  g=_h(t) if n==z else None
  print(repr((n,g)))
- if n!=z or g not in(None,d) or t==p:return
- try:q=_o.stat(p)[0]&0x4000
- except OSError:q=0
- if q:raise OSError(21)
- try:_o.rename(t,p)
- except OSError:
-  _o.stat(t)
-  _o.remove(p)
-  _o.rename(t,p)
-"""
-
-REMOVE_IF_THERE = """\
-def _f(p):
- try:_o.remove(p)
- except OSError:pass
+ if n!=z or g not in(None,d):return
+ if t!=p:
+  try:q=_o.stat(p)[0]&0x4000
+  except OSError:q=0
+  if q:raise OSError(21)
+  try:_o.rename(t,p)
+  except OSError:
+   _o.stat(t)
+   _o.remove(p)
+   _o.rename(t,p)
+ del NAME
 """
 
 # The digest as hex digits, or None where there is no SHA-256.

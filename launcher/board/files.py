@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import binascii
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import file_code
-from .contract import DiskUsage, Entry, OnProgress, SyncReport
+from .contract import DiskUsage, Entry, OnOutput, OnProgress, SyncReport
 from .errors import BoardError, BoardException, file_error
 from .session import Board
 from .sync import local_files, synchronise
@@ -86,12 +87,15 @@ class BoardFiles:
 
     async def write(self, path: str, data: bytes, on_progress: OnProgress | None = None) -> None:
         """Whole or not at all: into a temporary file beside it, checked, renamed (where the board can rename)."""
-        progress = on_progress or _no_progress
-        for attempt in range(_TRIES):
-            if await self._write_once(path, data, progress):
-                return
-            if attempt == _TRIES - 1:
-                raise Damaged(path)
+        name = f"_fk{secrets.token_hex(2)}"
+        try:
+            for _ in range(_TRIES):
+                if await self._write_once(name, path, data, on_progress or _no_progress):
+                    return
+            raise Damaged(path)
+        except BaseException:
+            await self._give_up(name)
+            raise
 
     async def remove(self, path: str) -> None:
         await self._ask(file_code.REMOVE, path)
@@ -149,35 +153,26 @@ class BoardFiles:
         platform = self.board.info.platform if self.board.info else ""
         return _SMALL_PIECE if platform in _LITTLE_MEMORY else _PIECE
 
-    async def _write_once(self, path: str, data: bytes, progress: OnProgress) -> bool:
-        """False: what arrived is not what was sent."""
-        name = f"_fk{secrets.token_hex(2)}"
-        size, digest = len(data), hashlib.sha256(data).hexdigest()
-        target = f"{path}.part"
-        try:
-            base64, target = (await self._ask(file_code.OPEN, path, name=name, size=size))[0]
-            await self._send(path, name, data, bool(base64), progress)
-            finish = (file_code.FINISH, target, path, size, digest)
-            found = (await self._ask(*finish, name=name, path=path, size=size))[0]
-        except BaseException:
-            await self._discard(name, target)
-            raise
-        return tuple(found) in ((size, digest), (size, None))
+    async def _write_once(self, name: str, path: str, data: bytes, progress: OnProgress) -> bool:
+        """False: what arrived is not what was sent.  All in one go: over a long way each answer costs its time."""
+        total, size, digest = len(data), self._piece, hashlib.sha256(data).hexdigest()
+        base64 = self.board.info is not None and self.board.info.base64
+        pieces = [written(name, data[place : place + size], base64) for place in range(0, total, size)]
+        first = file_code.call(file_code.OPEN, path, name=name)
+        last = file_code.call(file_code.FINISH, path, total, digest, name=name)
+        output = bytearray()
 
-    async def _send(self, path: str, name: str, data: bytes, base64: bool, progress: OnProgress) -> None:
-        total, size = len(data), self._piece
+        def count(done: int) -> None:
+            progress(max(min((done - 1) * size, total), 0), total)
+
         progress(0, total)
-        pieces = [data[place : place + size] for place in range(0, total, size)]
-        codes = [written(name, piece, base64) for piece in pieces]
-        await self._run_all(path, codes, lambda done: progress(min(done * size, total), total), total)
+        await self._run_all(path, [first, *pieces, last], count, output.extend, total)
+        return tuple(_literals(output)[-1]) in ((total, digest), (total, None))
 
-    async def _discard(self, name: str, path: str) -> None:
+    async def _give_up(self, name: str) -> None:
         """What is there of it, open or closed."""
-        try:
-            await self.board.execute(file_code.CLOSE.replace("NAME", name), _no_output)
-            await self.board.execute(file_code.call(file_code.REMOVE_IF_THERE, path), _no_output)
-        except BoardError:  # what went wrong first is what matters
-            pass
+        with contextlib.suppress(BoardError):  # what went wrong first is what matters
+            await self.board.execute(file_code.call(file_code.GIVE_UP, name=name), _no_output)
 
     async def _is_directory(self, path: str) -> bool:
         try:
@@ -185,30 +180,23 @@ class BoardFiles:
         except BoardError:
             return False
 
-    async def _ask(
-        self, definition: str, *arguments: str | int, name: str = "", path: str | None = None, size: int = 0
-    ) -> list[Any]:
-        """The literals that it prints, one to a line.  Errors speak of ``path``, or of the first argument."""
+    async def _ask(self, definition: str, *arguments: str | int) -> list[Any]:
+        """The literals that it prints, one to a line.  Errors speak of the first argument."""
         output = bytearray()
-        if path is None:
-            path = str(arguments[0]) if arguments else ""
-        await self._run(path, file_code.call(definition, *arguments, name=name), output.extend, size)
-        lines = output.decode("utf-8", "replace").split("\r\n")
-        try:
-            return [ast.literal_eval(line) for line in lines if line]
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise BoardError(
-                f"the board's answer makes no sense: {lines[0][:80]!r}", "Reset it, and try again"
-            ) from None
+        path = str(arguments[0]) if arguments else ""
+        await self._run(path, file_code.call(definition, *arguments), output.extend)
+        return _literals(output)
 
-    async def _run(self, path: str, code: str, on_output: Any = None, size: int = 0) -> None:
+    async def _run(self, path: str, code: str, on_output: OnOutput) -> None:
         for attempt in range(_TRIES):
-            traceback = await self.board.execute(code, on_output or _no_output)
+            traceback = await self.board.execute(code, on_output)
             if not traceback:
                 return
-            self._judge(traceback, path, size, attempt)
+            self._judge(traceback, path, 0, attempt)
 
-    async def _run_all(self, path: str, codes: list[str], on_done: Callable[[int], None], size: int) -> None:
+    async def _run_all(
+        self, path: str, codes: list[str], on_done: Callable[[int], None], on_output: OnOutput, size: int
+    ) -> None:
         ran = 0
 
         def count(done: int) -> None:
@@ -218,7 +206,7 @@ class BoardFiles:
 
         for attempt in range(_TRIES):
             before = ran
-            traceback = await self.board.execute_all(codes[ran:], count)
+            traceback = await self.board.execute_all(codes[ran:], count, on_output)
             if not traceback:
                 return
             self._judge(traceback, path, size, attempt)
@@ -255,6 +243,16 @@ def decoded(line: bytes) -> bytes:
         raise BoardError(
             "what the board sent of its file makes no sense",
             "A timer prints in between, or the line loses bytes",
+        ) from None
+
+
+def _literals(output: bytes | bytearray) -> list[Any]:
+    lines = output.decode("utf-8", "replace").split("\r\n")
+    try:
+        return [ast.literal_eval(line) for line in lines if line]
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        raise BoardError(
+            f"the board's answer makes no sense: {lines[0][:80]!r}", "Reset it, and try again"
         ) from None
 
 

@@ -23,6 +23,12 @@ def _f():
  i=sys.implementation
  u=()
  d=b''
+ b=False
+ for n in('binascii','ubinascii'):
+  try:
+   __import__(n)
+   b=True
+  except ImportError:pass
  try:
   from os import uname
   u=tuple(uname())
@@ -35,7 +41,7 @@ def _f():
    import microcontroller
    d=microcontroller.cpu.uid
   except Exception:pass
- print('NONCE',repr((i[0],tuple(i[1]),sys.platform,getattr(i,'_mpy',getattr(i,'mpy',-1)),sys.version,u,bytes(d),getattr(i,'_machine',''))))
+ print('NONCE',repr((i[0],tuple(i[1]),sys.platform,getattr(i,'_mpy',getattr(i,'mpy',-1)),sys.version,u,bytes(d),getattr(i,'_machine',''),b)))
 _f()
 del _f
 """
@@ -72,7 +78,7 @@ def _parse(output: bytes, nonce: str, raw_paste: bool) -> BoardInfo | None:
 
 def read_answer(answer: Any, raw_paste: bool) -> BoardInfo:
     """From the tuple that the board printed; raises ValueError or TypeError when it makes no sense."""
-    name, version, platform, mpy, language, uname, unique_id, machine = answer
+    name, version, platform, mpy, language, uname, unique_id, machine, base64 = answer
     release = ""
     if len(uname) == 5:
         release, machine = str(uname[3]), str(uname[4])
@@ -87,6 +93,7 @@ def read_answer(answer: Any, raw_paste: bool) -> BoardInfo:
         implementation=str(name),
         platform=str(platform),
         raw_paste=raw_paste,
+        base64=bool(base64),
         mpy_version=None if mpy < 0 else mpy & 0xFF,
         mpy_arch=0 if mpy < 0 else mpy >> 10,
         unique_id=bytes(unique_id).hex(),

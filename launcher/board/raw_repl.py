@@ -152,8 +152,8 @@ class RawRepl:
         self._begin_again(b"")
         self.state = ReplState.UNKNOWN
 
-    def run(self, code: bytes) -> None:
-        """Run code; ends with `Finished` (or `Restarted`)."""
+    def run(self, code: bytes, clear: bool = False) -> None:
+        """Run code; ends with `Finished` (or `Restarted`).  ``clear``: what stands at the prompt already is removed."""
         self._must_be_ready("run code")
         if found := _FORBIDDEN.search(code):
             raise ReplError(f"code cannot hold the control character {found[0]!r} (at byte {found.start()})")
@@ -161,6 +161,7 @@ class RawRepl:
         self._forget_received()
         self._code = memoryview(code)
         self._interrupted = False
+        self._commands += CTRL_C if clear else b""
         if len(code) <= SMALL or self.raw_paste is False:
             self._send_plain()
         elif self.windowed:  # it asks as well; the code is kept for a board that has no raw-paste
@@ -215,16 +216,16 @@ class RawRepl:
 
     def next_piece(self) -> bytes:
         """What to write now; b"": nothing, until something was received or commanded."""
-        if self._commands:
-            piece = bytes(self._commands)
-            self._commands.clear()
-            return piece
+        piece = bytes(self._commands)
+        self._commands.clear()
         if self.state is ReplState.SENDING:
-            piece = bytes(self._code[:PIECE])
-            self._code = self._code[PIECE:]
+            room = PIECE - len(piece)
+            piece += self._code[:room]
+            self._code = self._code[room:]
             if len(piece) < PIECE:
                 piece += CTRL_D
                 self._move(ReplState.STARTING)
+        if piece:
             return piece
         if self.state is ReplState.PASTING and self._free > 0 and self._window:
             return self._paste_piece()

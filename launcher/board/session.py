@@ -12,8 +12,10 @@ from typing import Any
 from .contract import BoardInfo, BoardState, OnOutput, OnState, Transport
 from .conversation import Conversation
 from .errors import BoardError, BoardException, BoardGone, BoardLost, NotABoard, Unsupported
+from .folder_server import FolderServer
 from .identity import identify
 from .raw_repl import Finished, ReplError, ReplState, Restarted
+from .shared_folder import SharedFolder
 
 log = logging.getLogger(__name__)
 
@@ -108,16 +110,22 @@ class Board:
         async with self._holding(BoardState.RUNNING):
             return (await self._run(code, on_output)).traceback
 
-    async def execute_all(self, codes: Sequence[str], on_done: Callable[[int], None]) -> bytes:
+    async def execute_all(
+        self, codes: Sequence[str], on_done: Callable[[int], None], on_output: OnOutput
+    ) -> bytes:
         """Run them one after the other until one has a traceback, which is returned; nobody comes in between.
 
-        They must print nothing.  ``on_done`` is told how many have run; over a long way it is faster than `execute`
+        They must read nothing.  ``on_done`` is told how many have run; over a long way it is faster than `execute`
         for each of them.  (After one that failed, the next may have run as well.)  Raises what `execute` raises.
         """
         async with self._holding(BoardState.RUNNING):
             return self._finished(
-                await self._talk.run_all([code.encode() for code in codes], on_done)
+                await self._talk.run_all([code.encode() for code in codes], on_done, on_output)
             ).traceback
+
+    def serve(self, folder: SharedFolder | None) -> None:
+        """What the board's programs may ask for (`mounting.mount`); None: nothing."""
+        self._talk.folder = None if folder is None else FolderServer(folder, self._talk.answer)
 
     def send_input(self, data: bytes) -> None:
         """Bytes for the running program's stdin (`input()` wants a line that ends with \\r), in paced pieces."""

@@ -12,7 +12,9 @@ from ..address import Address
 from ..board.contract import BoardInfo, BoardState, OnState, SerialOptions
 from ..board.errors import BoardError, BoardException, BoardGone, BoardUnreachable, NotABoard
 from ..board.files import BoardFiles
+from ..board.mounting import mount, unmount
 from ..board.session import Board
+from ..board.shared_folder import SharedFolder
 from ..board.webrepl import WrongPassword
 from ..text import one_line
 from . import board_source, documentation, source
@@ -53,6 +55,7 @@ class HeldBoard:
         self.said = ""
         self.rich = False  # it has our module: results are shown as pictures and tables, if their types can
         self.small = True
+        self.folder: SharedFolder | None = None  # of this side, mounted there
         self._keep_memory = keep_memory
         self._modules: tuple[str, ...] = ()
         self._fresh = True  # the interpreter there has none of our helpers
@@ -131,6 +134,7 @@ class HeldBoard:
                 say(f"{self.name} is there: {self.describe()}")
             if self._fresh:
                 await self._prepare()
+                await self._mount_again(say)
         return self.board
 
     def _is_away(self) -> bool:
@@ -159,6 +163,31 @@ class HeldBoard:
             self.small = int(await self.board.evaluate("__import__('gc').mem_free()")) < _ENOUGH_MEMORY
         except (BoardException, TypeError, ValueError):
             self.small = True  # a firmware that cannot say has little
+
+    async def mount(self, folder: SharedFolder) -> None:
+        """Instead of one that is mounted already; raises what `mounting.mount` raises."""
+        if self.folder is not None:
+            await self.unmount()
+        await mount(self.board, folder)
+        self.folder = folder
+
+    async def unmount(self) -> None:
+        folder, self.folder = self.folder, None
+        try:
+            await unmount(self.board)
+        finally:
+            if folder is not None:
+                folder.close()
+
+    async def _mount_again(self, say: Say) -> None:
+        """A fresh interpreter has lost it."""
+        folder, self.folder = self.folder, None
+        if folder is None:
+            return
+        try:
+            await self.mount(folder)
+        except BoardError as error:
+            say(f"{one_line(folder.folder)} is no longer mounted on {self.name}: {error}")
 
     async def prepare(self, code: str) -> str:
         """The code as the board shall run it; the module ``farkernel`` is put there if it speaks of that."""
@@ -211,6 +240,9 @@ class HeldBoard:
                     await self.board.interrupt()
                     await self.board.soft_reset(_ignore)
         await self.board.close()
+        if self.folder is not None:
+            self.folder.close()
+        self.folder = None
         self._fresh = True
         self._away_since = None
 

@@ -9,7 +9,7 @@ from ..context import Context
 from ..errors import MagicUsage, UnknownMagic
 from ..magic import Form, Magic
 from ..usage import Arguments, read
-from . import connection, files, information, installing, plotting, running
+from . import connection, files, information, installing, mounting, plotting, running
 
 _PATHS = "Paths are the board's; a colon in front, as mpremote has it, may be left out."
 _LOCAL = "Paths on this side count from the notebook's directory."
@@ -64,6 +64,12 @@ _MAGICS = (
     Magic("touch", "PATH…", "Make empty files on the board.", files.touch, more=_PATHS),
     Magic("cd", "[PATH]", "Change the board's current folder.", files.cd),
     Magic("pwd", "", "The current folders: on the board, and here.", files.pwd),
+    Magic("mount", "[--read-only] [FOLDER]", "Let the board use a folder of this machine as /remote; nothing is copied.",
+          mounting.mount,
+          more="Programs there open, list, write and import from it; it becomes the board's current folder.\n"
+               "It stays over resets, until %umount. --read-only: nothing in it can be changed from there.\n"
+               "Without FOLDER: what is mounted now.\n" + _LOCAL),
+    Magic("umount", "", "End what %mount began.", mounting.umount, aliases=("unmount",)),
     # -- running
     Magic("run", "[--board] FILE", "Run a file of this machine on the board; with --board, or :FILE, one that lies there.", running.run, more=_LOCAL),
     Magic("eval", "TEXT", "An expression's value.", running.evaluate),

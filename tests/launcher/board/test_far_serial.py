@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -169,6 +170,27 @@ def test_code_goes_at_the_lines_own_rate(new: VirtualBoard) -> None:
         near = await rate(Board(SerialLine(str(new.device))))
         async with agent(DELAY) as far:
             assert await rate(Board(FarSerial(far, "pi7", str(new.device)))) > 0.85 * near
+
+    asyncio.run(run())
+
+
+def test_files_go_at_the_lines_own_rate(new: VirtualBoard) -> None:
+    """16 KB: opening, sending, closing and comparing are one conversation, each part sent while the one before runs."""
+    data = os.urandom(16 * 1024)
+
+    async def rate(board: Board) -> float:
+        await board.connect()
+        began = time.monotonic()
+        await BoardFiles(board).write("data", data)
+        taken = time.monotonic() - began
+        await board.close()
+        return len(data) / taken
+
+    async def run() -> None:
+        near = await rate(Board(SerialLine(str(new.device))))
+        async with agent(DELAY) as far:
+            rates = [await rate(Board(FarSerial(far, "pi7", str(new.device)))) for _ in range(2)]
+        assert max(rates) > 0.9 * near, (near, rates)
 
     asyncio.run(run())
 

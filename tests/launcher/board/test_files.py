@@ -20,7 +20,9 @@ from farkernel.launcher.board.errors import (
     file_error,
 )
 from farkernel.launcher.board.file_code import literal
-from farkernel.launcher.board.files import BoardFiles, decoded, join, written
+from farkernel.launcher.board.files import BoardFiles, Damaged, decoded, join, written
+from farkernel.launcher.board.serial_line import SerialLine
+from farkernel.launcher.board.session import Board
 from farkernel.launcher.board.sync import is_excluded, local_files
 
 from ...sites.boards import VirtualBoard
@@ -184,6 +186,41 @@ def test_a_flat_folder_on_the_old_firmware(old: VirtualBoard, tmp_path: Path) ->
         assert (await files.sync_folder(folder)).sent == ("a.txt",)
 
     with_files(old, act)
+
+
+class Damaging(SerialLine):
+    """A line that makes other bytes of the letters that follow each other in what is written, ``times`` times."""
+
+    times = 1
+
+    def write(self, data: bytes) -> None:
+        if b"A" * 40 in data and self.times:
+            self.times -= 1
+            data = data.replace(b"A" * 40, b"A" * 39 + b"B", 1)
+        super().write(data)
+
+
+@pytest.mark.servers
+def test_a_line_that_damages_what_is_written(new: VirtualBoard) -> None:
+    """It is seen by the check sum and sent again; if nothing helps, nothing of it stays."""
+
+    async def run() -> None:
+        line = Damaging(str(new.device))
+        board = Board(line)
+        await board.connect()
+        files = BoardFiles(board)
+        await files.write("data", bytes(300))
+        assert line.times == 0
+        assert await files.read("data") == bytes(300)
+        line.times = 100
+        with pytest.raises(Damaged, match="'data' is not what was sent"):
+            await files.write("data", bytes(400))
+        assert await files.read("data") == bytes(300)
+        assert [entry.name for entry in await files.listdir()] == ["boot.py", "data"]
+        assert await board.evaluate("[name for name in dir() if name[:3] == '_fk']") == []
+        await board.close()
+
+    asyncio.run(run())
 
 
 # -- the pure parts --------------------------------------------------------------------------------

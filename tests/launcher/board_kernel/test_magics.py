@@ -138,6 +138,39 @@ def test_running_and_resets(client: BlockingKernelClient, home: Path) -> None:
 
 
 @pytest.mark.servers
+def test_a_folder_of_this_side(client: BlockingKernelClient, home: Path) -> None:
+    assert done(client, "%umount").text == "Nothing is mounted on board.\n"
+    assert done(client, "%mount").text == "Nothing is mounted on board: %mount FOLDER\n"
+    assert "it is not a folder" in run_cell(client, "%mount nothing").error
+    shared = home / "work/shared"
+    shared.mkdir()
+    (shared / "helper.py").write_text("def help(): return 5\n")
+    (shared / "question.py").write_text("name = input('Who? ')\nprint('hello', name)\n")
+    said = done(client, "%mount shared").text
+    assert said.startswith(f"{shared} is /remote on board\n/remote is its current folder now")
+    assert value(client, "import helper\nhelper.help()") == "5"
+    assert "helper.py" in done(client, "%ls").text
+    done(client, "%cp :helper.py :copy.py")
+    assert (shared / "copy.py").read_text() == "def help(): return 5\n"
+    # Answers of a person and of the folder do not meet.
+    asked = client.execute("import question\nprint(open('copy.py').read())", allow_stdin=True)
+    assert client.get_stdin_msg(timeout=DEADLINE)["content"]["prompt"] == "Who? "
+    client.input("Zoë")
+    assert collect(client, asked).text == "hello Zoë\ndef help(): return 5\n\n"
+    # A reset does not end it.
+    done(client, "%reset")
+    (shared / "helper.py").write_text("def help(): return 6\n")
+    assert value(client, "import helper\nhelper.help()") == "6"
+    assert done(client, "%mount").text == f"{shared} is /remote on board\n"
+    done(client, "%mount --read-only shared")
+    assert (
+        run_cell(client, "open('new', 'w')").reply["content"]["evalue"] == "30"
+    )  # EROFS: MicroPython has no word for it
+    assert done(client, "%umount").text == f"{shared} is no longer mounted on board.\n"
+    assert "helper.py" not in done(client, "%ls").text
+
+
+@pytest.mark.servers
 def test_pictures(client: BlockingKernelClient) -> None:
     outcome = done(client, "%%plot\nprint('begin')\nfor i in range(200): print(i, i * i)")
     assert outcome.text == "begin\n"
