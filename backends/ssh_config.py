@@ -12,6 +12,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -149,22 +150,25 @@ def _check(place: Place) -> None:
 def _ask_ssh(place: Place) -> str:
     command = ["ssh", "-G", *place_arguments(place)]
     try:
-        done = subprocess.run(
+        child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_DEADLINE,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        raise ConfigError(str(place), f"ssh -G did not answer within {_DEADLINE:.0f} s") from None
     except OSError as error:
         raise ConfigError(str(place), f"ssh cannot be run: {error.strerror}") from error
-    if done.returncode != 0:
-        complaint = done.stderr.decode("utf-8", "replace").strip()
+    with child:
+        try:
+            said, complained = child.communicate(timeout=_DEADLINE)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)  # what a `Match exec` started, too
+            raise ConfigError(str(place), f"ssh -G did not answer within {_DEADLINE:.0f} s") from None
+    if child.returncode != 0:
+        complaint = complained.decode("utf-8", "replace").strip()
         raise ConfigError(str(place), complaint.splitlines()[-1] if complaint else "ssh -G failed")
-    return done.stdout.decode("utf-8", "replace")
+    return said.decode("utf-8", "replace")
 
 
 def place_arguments(place: Place) -> list[str]:

@@ -278,7 +278,7 @@ class Worker(Holder):
 
     def _displace(self, about: Event) -> None:
         """A keeper that was started again has no use for its former session, nor have we for very many."""
-        same = [one for one in self._visitors if _about(one).get("keeper") == about.get("keeper")]
+        same = [one for one in self._visitors if _is_former(_about(one), about)]
         away = [one for one in self._visitors if not one.is_connected and one not in same]
         for former in same + away[: max(len(self._visitors) - len(same) - _MOST_VISITORS + 1, 0)]:
             self.log("the session of a keeper%s is over" % _who(_about(former)))
@@ -365,6 +365,13 @@ class Worker(Holder):
 def _about(visitor: Visitor) -> Event:
     about = visitor.link.peer.get("about")
     return about if isinstance(about, dict) else {}
+
+
+def _is_former(one: Event, other: Event) -> bool:
+    """Whether that session is over when this one begins.  A keeper that reaches us by two names has one by each."""
+    if one.get("keeper") != other.get("keeper"):
+        return False
+    return one.get("pid") != other.get("pid") or one.get("allocation") == other.get("allocation")
 
 
 def _who(about: Event) -> str:

@@ -78,7 +78,13 @@ class HeldAllocation:
         self._linger: asyncio.TimerHandle | None = None
         self._debts: set[asyncio.Task[None]] = set()
         self._given_back = False
-        about = {"keeper": keeper, "host": platform.node(), "pid": os.getpid(), "version": __version__}
+        about = {
+            "keeper": keeper,
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "allocation": key,
+        }
         self.agent = FarAgent(
             about,
             self._route,

@@ -10,7 +10,7 @@ import resource
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from . import bridges, elsewhere, forwards, journal, lines, logins, probes, spar
 from .adopted import Adopted
 from .allocations import Allocations, HeldAllocation
 from .facts import Facts, KernelState
+from .inquiries import Inquiries
 from .kernel import Kernel
 from .pools import Pools
 from .reach import reach
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 _MOST_REMEMBERED = 200
 _LARGEST_LOG = 4 * 1024 * 1024
 _REMEMBER_FOR = 7 * 24 * 3600.0
-_INQUIRY = 5.0
 
 
 class NoSuchKernel(FarkernelError):
@@ -73,6 +73,7 @@ class Keeper:
         self._idle: asyncio.TimerHandle | None = None
         self._idle_after = _keeper_settings(load).idle
         self._launching: dict[str, asyncio.Lock] = {}
+        self._inquiries = Inquiries(self._allocations.inquire)
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -107,7 +108,7 @@ class Keeper:
         kernels: list[Kernel] = []
         wanted: set[str] = set()
         loaded = self._store.load()
-        await self._inquire_all(loaded.values())
+        await self._inquiries.ask(self._to_inquire(loaded.values()))
         for name, found in loaded.items():
             if found.get("state") != KernelState.ENDED.value:
                 wanted.add(str(found.get("allocation")))
@@ -124,23 +125,25 @@ class Keeper:
             except (FarkernelError, TypeError, ValueError) as error:
                 log.error("kernel %s cannot be taken up: %s", name, error)
         for kernel in kernels:
-            kernel.resume()
+            self._inquiries.when_known(kernel.target, partial(self._resume, kernel))
             kernel.front_left(None)  # nobody is here yet: `keep` counts
         self._allocations.take_up(wanted)
         self.consider_idle()
 
-    async def _inquire_all(self, loaded: Iterable[Mapping[str, Any]]) -> None:
-        """About the targets of kernels that live, all at once; not for long, for front ends wait for us."""
-        targets: dict[object, Target] = {}
+    def _to_inquire(self, loaded: Iterable[Mapping[str, Any]]) -> Iterator[Target]:
+        """The targets of kernels that live, or that must still be stopped."""
         for found in loaded:
             with contextlib.suppress(FarkernelError, TypeError, ValueError):  # said by `take_up`
                 facts = Facts.from_dict(dict(found))
                 if facts.state != KernelState.ENDED.value or facts.owed:
-                    target = self._target(facts.settings, facts.entry)
-                    targets[target.address] = target
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_INQUIRY):
-                await asyncio.gather(*map(self.inquire, targets.values()), return_exceptions=True)
+                    yield self._target(facts.settings, facts.entry, facts.member)
+                known = self._load().targets
+                yield from (known[member] for member in facts.left if member in known)
+
+    def _resume(self, kernel: Kernel) -> None:
+        """Unless something else has happened to it while its target was inquired about."""
+        if not kernel.gone and kernel.state is not KernelState.ENDED and kernel.allocation is None:
+            kernel.resume()
 
     def _pay(self, facts: Facts) -> None:
         """A former keeper gave that kernel up while it was out of reach."""
@@ -161,7 +164,7 @@ class Keeper:
             paid()
             return
         if self._allocations.may_live(target, facts.kernel):
-            self.allocation_for(target, facts.kernel).owe_stop(facts.far_name, paid)
+            self._owe_stop(target, facts.kernel, facts.far_name, paid)
         else:
             paid()
 
@@ -170,12 +173,24 @@ class Keeper:
         known = self._load().targets
         for member, far in list(facts.left.items()):
             if member in known:
-                self.allocation_for(known[member], facts.kernel).owe_stop(far, partial(paid, member))
+                self._owe_stop(known[member], facts.kernel, far, partial(paid, member))
             else:
                 paid(member)
 
+    def owe_stop(self, kernel: Kernel) -> None:
+        """It was given up before its allocation was entered."""
+        paid = partial(kernel.stop_paid, kernel.facts.member)
+        if self._allocations.may_live(kernel.target, kernel.id):
+            self._owe_stop(kernel.target, kernel.id, kernel.far, paid)
+        else:
+            paid()
+
+    def _owe_stop(self, target: Target, kernel: str, far: str, paid: Callable[[], None]) -> None:
+        self._inquiries.when_known(target, lambda: self.allocation_for(target, kernel).owe_stop(far, paid))
+
     async def close(self) -> None:
         """End, leaving every kernel as it is."""
+        self._inquiries.close()
         await self._pools.close()
         await asyncio.gather(*(kernel.close(forget=False) for kernel in list(self.kernels.values())))
         await self._allocations.close()

@@ -60,6 +60,7 @@ class Owner(Protocol):
     async def inquire(self, target: Target) -> None: ...
     def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation: ...
     async def place(self, kernel: Kernel) -> None: ...
+    def owe_stop(self, kernel: Kernel) -> None: ...
     def save(self, facts: Facts) -> None: ...
     def remember_info(self, entry: str, info: dict[str, Any]) -> None: ...
     def recall_info(self, entry: str) -> dict[str, Any] | None: ...
@@ -231,7 +232,8 @@ class Kernel:
         self.adopt(about)
         text = (
             f"[farkernel] This notebook's kernel was still there ({about.origin()}) and has been taken up with all "
-            "that it had. For a fresh one, restart it.\n"
+            f"that it had. For a fresh one, restart it. What its cells printed meanwhile: farkernel output "
+            f"{self.id[:8]} --into NOTEBOOK.ipynb\n"
         )
         self.local.say_once(text, _nothing)
 
@@ -548,9 +550,12 @@ class Kernel:
         if held is None or not asked or not held.up:
             # Nobody there to be asked now.  What was started is ended by the agent's own `keep`, or when it
             # is found again.
-            if held is not None and asked:
+            if asked:
                 self.facts.owed = True
-                held.owe_stop(self.far, partial(self.stop_paid, self.facts.member))
+                if held is not None:
+                    held.owe_stop(self.far, partial(self.stop_paid, self.facts.member))
+                else:  # a keeper has just started, and it is not known yet which allocation this is in
+                    self._owner.owe_stop(self)
             self._end({"kind": self._stop_kind, "text": text, "tail": ""})
             return
         self._stopped_because = text

@@ -1,7 +1,7 @@
-"""What a running cell shows while the link is down: since when, why, and when the next try comes.
+"""What a cell shows while the link is down: since when, why, and when the next try comes.
 
-It is a display of its own, changed in place: unlike with a cell that was held, `clear_output` would take the kernel's
-own output with it.
+In a cell that runs it is a display of its own, changed in place: `clear_output` would take the kernel's output with it.
+In a cell that was typed meanwhile there is nothing else, and it goes away when the cell runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def outage(why: str, next_try: float | None) -> str:
     """The state of a link that is down, as a clause."""
     if next_try is None:
         return why
-    return f"{why}; next try at {_clock(next_try)}" if next_try > time.time() else why
+    return f"{why}; {f'next try at {_clock(next_try)}' if next_try > time.time() else 'trying now'}"
 
 
 class LinkNotice:
@@ -58,15 +58,23 @@ class LinkNotice:
         if self._timer is None:
             self._show()
 
+    @property
+    def is_down(self) -> bool:
+        return bool(self._since)
+
     def up(self) -> None:
         """It is back."""
         since, self._since = self._since, 0.0
         self._stop_timer()
         if self._shown is not None:
-            self._publish(
-                f"[farkernel] The link to {self._name} was down from {_clock(since)} to {_clock(time.time())}; "
-                "the kernel ran on, and nothing was lost.\n"
-            )
+            cell, _ = self._shown
+            if cell.started:
+                self._publish(
+                    f"[farkernel] The link to {self._name} was down from {_clock(since)} to {_clock(time.time())}; "
+                    "the kernel ran on, and nothing was lost.\n"
+                )
+            else:
+                self._clients.publish(self._clients.composer.clear_output(cell.message))
             self._shown = None
         self._clause = ""
 
@@ -85,7 +93,7 @@ class LinkNotice:
         self._timer = None
         self._publish(
             f"[farkernel] The link to {self._name} has been down since {_clock(self._since)}: {self._clause}. "
-            "The kernel runs on; what it prints will come, and so will the answer to what is run meanwhile.\n"
+            "The kernel runs on; what it prints will come, and what you run meanwhile runs when the link is back.\n"
         )
 
     def _publish(self, text: str) -> None:

@@ -225,6 +225,8 @@ class LocalEnd:
     def _say_notes(self, cell: Request) -> None:
         if not self._notes or describe(cell.message) is None or not self._sockets_now.iopub.subscribers:
             return
+        if self._notice.is_down:
+            return  # what a cell shows now is cleared when it runs
         notes, self._notes = self._notes, {}
         for text, said in notes.items():
             self.publish(self.composer.stream(text, cell.message, "stderr"))
@@ -233,7 +235,7 @@ class LocalEnd:
     def say_notice(self, sentence: str) -> None:
         """In the cell that runs, or in the next one: what belongs to no cell is shown by no notebook (DESIGN §4)."""
         cell, text = self.running_cell(), f"[farkernel] {sentence}\n"
-        if cell is None:
+        if cell is None or (self._notice.is_down and not cell.started):
             self.say_once(text, _nothing)
         else:
             self.publish(self.composer.stream(text, cell.message, "stderr"))
@@ -267,6 +269,8 @@ class LocalEnd:
         for request in list(self._log.open.values()):
             if request.number > taken.get(request.channel, 0):
                 self._send(request)
+            elif request.number:
+                request.started = True  # it is there, and a former keeper may have passed on what it printed
 
     def hand_over(self) -> None:
         """The kernel is live: what was held is its own now."""
@@ -432,7 +436,7 @@ class LocalEnd:
 
     def _say_missed(self, request: Request) -> None:
         """The first cell after somebody came back says what came meanwhile."""
-        if self._out.missed.count and self._sockets_now.iopub.subscribers:
+        if self._out.missed.count and self._sockets_now.iopub.subscribers and not self._notice.is_down:
             text = missed_text(self._directory.name[:8], self._out.missed.take())
             self.publish(self.composer.stream(text, request.message, "stderr"))
 

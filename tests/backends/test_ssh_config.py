@@ -227,3 +227,13 @@ def test_words_survive_a_first_line(home: Path) -> None:
         )
         assert done.stdout.decode() == "".join(f"<{word}>" for word in words), shell
     assert not os.path.exists(home / "canary")
+
+
+def test_a_match_exec_without_an_end_is_ended(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("farkernel.backends.ssh_config._DEADLINE", 1.0)
+    never = home / "never"
+    os.mkfifo(never)
+    with pytest.raises(ConfigError, match="ssh -G did not answer within 1 s"):
+        read(home, f'Match exec "cat {never}"')
+    with pytest.raises(OSError, match="No such device or address"):  # nobody reads it any more: fifo(7)
+        os.open(never, os.O_WRONLY | os.O_NONBLOCK)

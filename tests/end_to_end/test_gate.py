@@ -153,6 +153,60 @@ def test_a_running_cell_says_that_the_link_is_down_and_when_it_is_back(
     assert "later" in collect(notebook.client, meanwhile).text
 
 
+def told(notebook: Notebook, cells: list[str]) -> list[tuple[int, str, str]]:
+    """What is published for these cells until the last of them is done: (which, kind of message, its text)."""
+    found: list[tuple[int, str, str]] = []
+    while (len(cells) - 1, "status", "idle") not in found:
+        message = notebook.client.get_iopub_msg(timeout=DEADLINE)
+        if (parent := message["parent_header"].get("msg_id")) in cells:
+            content = message["content"]
+            text = content.get("text") or content.get("execution_state") or content.get("data", {})
+            found.append((cells.index(parent), message["msg_type"], str(text)))
+    return found
+
+
+@pytest.mark.parametrize("notebook", [False], indirect=True)
+def test_what_a_cell_that_was_typed_meanwhile_says_goes_away_when_it_runs(
+    notebook: Notebook, site: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_notice, "SILENT_FOR", 0.3)
+    assert "one" in run_cell(notebook.client, "print('one')").text
+    gate.shut = "no route to the gate"
+    gate.cut()
+    wait_until(lambda: site.client.request("status")["allocations"][0]["link"] != "up", "the cut to be seen")
+    typed = [notebook.client.execute(f"print('typed {number}')") for number in range(3)]
+    notebook.client.get_iopub_msg(timeout=DEADLINE)
+    wait_until(lambda: gate.tries > 4, "some tries")
+    gate.shut = ""
+    found = told(notebook, typed)
+    said = [text for cell, kind, text in found if cell == 0 and "display_data" in kind]
+    assert all("[farkernel] The link to far has been down since" in text for text in said)
+    assert any("no route to the gate; next try at" in text for text in said)
+    assert any("no route to the gate; trying now" in text for text in said)
+    kinds = [(cell, kind) for cell, kind, _ in found]
+    cleared = kinds.index((0, "clear_output"))
+    assert not any("display_data" in kind for _, kind in kinds[cleared:])
+    assert [text for _, kind, text in found[cleared:] if kind == "stream"] == [
+        f"typed {number}\n" for number in range(3)
+    ]
+    assert not any("display_data" in kind for cell, kind in kinds if cell)  # once is enough
+
+
+@pytest.mark.parametrize("notebook", [False], indirect=True)
+def test_a_typed_cell_can_be_interrupted_before_it_runs(notebook: Notebook, site: Engine, gate: Gate) -> None:
+    assert "one" in run_cell(notebook.client, "print('one')").text
+    gate.shut = "no route to the gate"
+    gate.cut()
+    wait_until(lambda: site.client.request("status")["allocations"][0]["link"] != "up", "the cut to be seen")
+    typed = notebook.client.execute("import time; time.sleep(60)")
+    behind = notebook.client.execute("print('behind it')")
+    site.client.request("interrupt", kernel=notebook.kernel, timeout=2)
+    gate.shut = ""
+    assert "KeyboardInterrupt" in collect(notebook.client, typed).error
+    # As anywhere: what was run behind a cell that failed is not run.
+    assert collect(notebook.client, behind).reply["content"]["status"] == "aborted"
+
+
 @pytest.mark.parametrize("notebook", [False], indirect=True)
 def test_an_interrupt_while_the_link_is_down_does_not_wait_and_arrives(
     notebook: Notebook, site: Engine, gate: Gate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ..sites.engine import DEADLINE, Engine, run_cell, wait_until
+from farkernel.launcher.agent.flow import HEARTBEAT_BUSY
+
+from ..sites.engine import DEADLINE, Engine, collect, run_cell, wait_until
 from ..sites.far import Notebook, Ticking
 from ..sites.lossy_network import FarSshd, Network, network
 
@@ -71,6 +74,56 @@ def test_output_flows_when_packets_get_through_again(
 @pytest.mark.parametrize("seconds", [60, 600])
 def test_output_flows_after_a_long_loss(net: Network, notebook: Notebook, seconds: float) -> None:
     black_out(net, notebook, seconds)
+
+
+def test_an_outage_that_is_shorter_than_the_heartbeat_is_not_worth_a_word(
+    net: Network, notebook: Notebook, host: FarSshd
+) -> None:
+    """Only TCP's own repetitions bring it on then: they come at 3 and at 6 s."""
+    ticking = Ticking(notebook, 8)
+    net.silence()
+    typed = notebook.client.execute("print('typed meanwhile')")
+    time.sleep(3.5)
+    ticking.drain()
+    net.heal()
+    back = time.monotonic()
+    late = ticking.next(DEADLINE) - back
+    print(f"\npackets lost for 3.5 s: output flows {late:.2f} s later, after {host.logins()} logins")
+    assert late <= 2 * HEARTBEAT_BUSY - 3.5 + FLOWS
+    ticking.to_the_end()
+    assert not ticking.notices
+    assert collect(notebook.client, typed).text == "typed meanwhile\n"
+
+
+def test_cells_that_are_typed_while_packets_are_lost_run_in_their_order(
+    net: Network, notebook: Notebook
+) -> None:
+    net.silence()
+    codes = (
+        "print('first')",
+        "import time; print('as' + 'leep', flush=True); time.sleep(300)",
+        "print('third')",
+    )
+    typed = [notebook.client.execute(code, stop_on_error=False) for code in codes]
+    said, _ = notebook.shown("The link to far has been down since")
+    assert said["parent_header"]["msg_id"] == typed[0]
+    text = said["content"]["data"]["text/plain"]
+    assert re.search(r"down since \d\d:\d\d:\d\d: nothing heard for \d+ s; (next try at|trying now)", text)
+    assert "what you run meanwhile runs when the link is back" in text
+    net.heal()
+    back = time.monotonic()
+    cleared = []
+    while (message := notebook.client.get_iopub_msg(timeout=DEADLINE))["content"].get("text") != "first\n":
+        cleared += [message["parent_header"]["msg_id"]] if message["msg_type"] == "clear_output" else []
+    late = time.monotonic() - back
+    print(f"\ntyped while packets were lost: runs {late:.2f} s after the network is back")
+    assert late <= FLOWS
+    assert cleared == [typed[0]]
+    notebook.shown("asleep")
+    notebook.interrupt()
+    outcome = collect(notebook.client, typed[1])
+    assert outcome.reply["content"]["ename"] == "KeyboardInterrupt"
+    assert collect(notebook.client, typed[2]).text == "third\n"
 
 
 def test_a_cable_that_is_plugged_in_again(net: Network, notebook: Notebook) -> None:

@@ -24,12 +24,7 @@ from farkernel.backends.archive import build_archive
 from farkernel.launcher.errors import RemoteError
 from tests.fakekernel import payload
 from tests.launcher.agent.near_end import FAKE_KERNEL, PRIORITIES, Far, NearEnd, agent_log, agent_processes
-
-INTERPRETERS = sorted(
-    path
-    for minor in range(6, 16)
-    for path in (Path.home() / ".pyenv" / "versions").glob(f"3.{minor}.*/bin/python")
-) or [Path(sys.executable)]
+from tests.sites.pythons import PYTHONS
 
 
 @pytest.fixture
@@ -698,7 +693,7 @@ def test_nothing_of_the_connection_is_inherited(near: NearEnd, run: Path) -> Non
     assert not [target for target in kernel if target.endswith(".out")]
 
 
-@pytest.mark.parametrize("python", INTERPRETERS, ids=lambda path: path.parent.parent.name)
+@pytest.mark.parametrize("python", PYTHONS, ids=lambda path: path.parent.parent.name)
 def test_the_core_of_it_under_each_python(run: Path, python: Path) -> None:
     near = NearEnd(run, python=str(python))
     near.connect()

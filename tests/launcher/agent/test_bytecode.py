@@ -15,7 +15,7 @@ import pytest
 from farkernel.backends.archive import PACKAGE, build_archive
 from farkernel.launcher.agent import bytecode
 from tests.launcher.agent.near_end import NearEnd, agent_processes
-from tests.launcher.agent.probe.pythons import PYTHONS
+from tests.sites.pythons import PYTHONS
 
 KEEPS = [python for python in PYTHONS if not python.parts[-3].startswith("3.6.")]
 

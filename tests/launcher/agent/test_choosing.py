@@ -22,9 +22,9 @@ from farkernel.launcher.agent.leases import Leases
 from farkernel.launcher.agent.problems import BadRequest
 from farkernel.launcher.errors import RemoteError
 from tests.launcher.agent.near_end import Far, NearEnd, agent_processes
-from tests.launcher.agent.probe.pythons import OLDEST
 from tests.sites.nvidia import H100, MIG_0, MIG_4, fake_nvml
 from tests.sites.other_users import PYTHON, UIDS, open_directory
+from tests.sites.pythons import OLDEST
 
 PROGRAMS = {"probe": build_probe().sha256, "nvml": build_nvml().sha256}
 ONE = {"gpus": 1, "gpu_memory": 0}

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from farkernel.launcher.agent.containers import Inside
 from farkernel.launcher.agent.problems import BadRequest
 from tests.launcher.agent.near_end import Far, NearEnd
 from tests.sites.engine import wait_until
-from tests.sites.image import make_rootfs
+from tests.sites.podman import import_image, podman_settings, root_file_system
 
 IMAGE = "localhost/farkernel-test"
 
@@ -197,35 +196,16 @@ def test_what_the_container_writes_into_the_directory_names_no_program(home: Pat
 
 @pytest.fixture(scope="module")
 def rootfs() -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(prefix="farkernel-rootfs-", dir="/var/tmp"))
-    yield make_rootfs(place)
-    shutil.rmtree(place)
+    with root_file_system() as place:
+        yield place
 
 
 @pytest.fixture(scope="module")
 def podman(rootfs: Path) -> Iterator[dict[str, str]]:
-    """The environment in which podman works here, with images of our own."""
-    place = Path(tempfile.mkdtemp(prefix="farkernel-podman-", dir="/var/tmp"))
-    storage = f'[storage]\ndriver = "overlay"\ngraphroot = "{place}/graph"\nrunroot = "{place}/run"\n'
-    (place / "storage.conf").write_text(storage)
-    # runc also where cgroups are of both versions; modest limits also where we may not raise our own.
-    limits = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]\n'
-    (place / "containers.conf").write_text(
-        limits + '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\n'
-    )
-    variables = {
-        "CONTAINERS_STORAGE_CONF": str(place / "storage.conf"),
-        "CONTAINERS_CONF": str(place / "containers.conf"),
-    }
-    environment = {**os.environ, **variables}
-    with subprocess.Popen(["tar", "-C", rootfs, "-c", "."], stdout=subprocess.PIPE) as tar:
-        subprocess.run(
-            ["podman", "import", "-q", "-", IMAGE], stdin=tar.stdout, env=environment, check=True, timeout=50
-        )
-    yield variables
-    subprocess.run(["podman", "rm", "--all", "--force"], env=environment, check=False, timeout=50)
-    subprocess.run(["podman", "image", "rm", "--all", "--force"], env=environment, check=False, timeout=50)
-    shutil.rmtree(place)
+    """The environment in which podman works here, and has our image."""
+    with podman_settings() as variables:
+        import_image(rootfs, IMAGE, variables)
+        yield variables
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from farkernel.backends.archive import Archive, build_nvml, build_probe
 from farkernel.launcher.agent.probes import ProbeFailed, kernel_python, outcome
 from farkernel.launcher.errors import RemoteError
 from tests.launcher.agent.near_end import NearEnd
-from tests.launcher.agent.probe.pythons import OLDEST
 from tests.sites.nvidia import A100, H100, fake_nvml
+from tests.sites.pythons import OLDEST
 
 PROGRAMS = {"probe": build_probe().sha256, "nvml": build_nvml().sha256}
 

@@ -9,7 +9,6 @@ import os
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -21,8 +20,7 @@ from hypothesis import strategies as st
 from farkernel.backends.archive import errand_text
 from farkernel.launcher.agent.errands import copying
 from farkernel.launcher.agent.errands.copying import Refused, Taker
-
-INTERPRETERS = sorted((Path.home() / ".pyenv" / "versions").glob("3.*/bin/python")) or [Path(sys.executable)]
+from tests.sites.pythons import PYTHONS
 
 
 def nothing(gone: int, total: int, path: str) -> None:
@@ -226,7 +224,7 @@ def test_a_full_disk_ends_it(source: Path, tmp_path: Path, monkeypatch: pytest.M
 # -- as a program ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("python", INTERPRETERS, ids=str)
+@pytest.mark.parametrize("python", PYTHONS, ids=str)
 def test_the_far_half_under_each_python(python: Path, source: Path, tmp_path: Path) -> None:
     child = subprocess.Popen(
         [str(python), "-I", "-u", "-c", errand_text("copying")], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -16,6 +16,7 @@ from farkernel.launcher.agent import surroundings
 from farkernel.launcher.agent.errands import environments
 from farkernel.launcher.agent.problems import NoKernelspec, NoProgram
 from farkernel.launcher.agent.scans import look_up, sorted_out
+from tests.sites.pythons import PYTHONS
 
 
 def make(prefix: Path, minor: int = 12, kernel: bool = False, venv: str = "", conda: str = "") -> Path:
@@ -92,10 +93,7 @@ def test_kernelspecs_as_jupyter_finds_them(tmp_path: Path) -> None:
     assert [(row["name"], row["display_name"]) for row in rows] == [("python3", "first"), ("ir", "R")]
 
 
-INTERPRETERS = sorted((Path.home() / ".pyenv" / "versions").glob("3.*/bin/python")) or [Path(sys.executable)]
-
-
-@pytest.mark.parametrize("python", INTERPRETERS, ids=str)
+@pytest.mark.parametrize("python", PYTHONS, ids=str)
 def test_as_a_program_under_each_python(python: Path, home: Path) -> None:
     program = errand_text("environments").encode()
     command = [str(python), "-I", "-c", "import sys; exec(sys.stdin.buffer.read())", '{"kernelspecs": []}']

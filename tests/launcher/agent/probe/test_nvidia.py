@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.launcher.agent.probe.conftest import Probe
-from tests.launcher.agent.probe.pythons import PYTHONS
 from tests.sites.nvidia import A100, H100, MIG_0, MIG_4
+from tests.sites.pythons import PYTHONS
 
 NVIDIA = {"wanted": ["nvidia"], "patience": 5.0}
 GIB = 1 << 30

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from farkernel.launcher.agent.probe import opencl
 from tests.launcher.agent.probe.conftest import Probe
-from tests.launcher.agent.probe.pythons import PYTHONS
+from tests.sites.pythons import PYTHONS
 
 _PLATFORM = {"name": "NAME", "vendor": "VENDOR", "version": "VERSION", "profile": "PROFILE"}
 _DEVICE = {

@@ -18,7 +18,7 @@ from farkernel.launcher.agent.probe import sections
 from farkernel.launcher.agent.probe.sections import Section
 from farkernel.launcher.discovery import machine
 from tests.launcher.agent.probe.conftest import Probe
-from tests.launcher.agent.probe.pythons import PYTHONS
+from tests.sites.pythons import PYTHONS
 
 
 def test_this_machine(probe: Probe) -> None:
