@@ -44,7 +44,7 @@ class AllocationError(FarkernelError):
 
 @dataclass(frozen=True)
 class Question:
-    """Something that only the user can answer: a password, a code, whether a host's key is the right one.
+    """Something that only the user can answer: a password, a code, whether a host's key is right, how many GPUs.
 
     ``text`` comes from the far end more often than not: whoever shows it makes it printable (`launcher.text`).
     """
@@ -52,10 +52,13 @@ class Question:
     host: str
     """The host part of the address of the target for which this is asked, also when a jump host asks."""
     text: str
+    """Its last line stands before what is typed, the lines above explain."""
     hidden: bool = True
     """What is typed shall not be seen."""
     terminal: bool = False
     """Only for somebody who came to be asked (``farkernel login``), never for a notebook's cell."""
+    kernel: str = ""
+    """Only for the cells of this kernel."""
 
 
 class NotAnswered(FarkernelError):

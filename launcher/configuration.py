@@ -131,6 +131,10 @@ class Configuration:
             raise ConfigurationError(problems)
         return merged.member(name, self.target(member).name) if member else target
 
+    def is_locked(self, *path: str) -> bool:
+        """Whether a menu entry cannot set that key, or somebody who is asked for it in a notebook."""
+        return self._merged.is_locked(path)
+
     def _name(self, target: object, keys: Mapping[str, Any], label: str) -> str:
         """The name that a menu entry gives, or one made for its address."""
         if isinstance(target, str):
@@ -283,6 +287,9 @@ class _Merged:
     def _lock(self, path: KeyPath) -> Lock | None:
         rival = _rival(path)
         return next((lock for lock in self.locks if lock.covers(path) or lock.covers(rival)), None)
+
+    def is_locked(self, path: KeyPath) -> bool:
+        return self._lock(path) is not None
 
     def _set(self, entry: Entry) -> None:
         rival = _rival(entry.path)

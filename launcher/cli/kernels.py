@@ -132,6 +132,7 @@ KERNEL_COLUMNS = (
     table.Column("left", "LEFT", right=True),
     table.Column("memory", "MEMORY", right=True),
     table.Column("gpu", "GPU", right=True),
+    table.Column("asked", "ASKED FOR", shrinks=True),
     table.Column("where", "WHERE", shrinks=True),
     table.Column("notebook", "NOTEBOOK", shrinks=True),
     table.Column("why", "REASON", shrinks=True),
@@ -159,6 +160,7 @@ def kernel_cells(row: Row) -> Row:
         "left": table.duration(row.get("left")),
         "memory": table.size((usage or {}).get("memory")),
         "gpu": gpus(row.get("devices")) or table.size((usage or {}).get("gpu_memory")),
+        "asked": asked_for(row.get("answers")),
         "where": where(row),
         "notebook": row.get("notebook"),
         "why": reason.get("text") if isinstance(reason, dict) else reason or row.get("why"),
@@ -176,6 +178,13 @@ def where(row: Row) -> Any:
         return f"{place} (a warm spare)"
     host = row.get("host") or "elsewhere"
     return f"{place} (of {host}{', attached there' if row['attended'] else ''})"
+
+
+def asked_for(answers: Any) -> str:
+    """What its user answered when the first cell was run: "gpus 2, time 4h"."""
+    if not isinstance(answers, dict):
+        return ""
+    return ", ".join(f"{name} {value}" for name, value in answers.items())
 
 
 def gpus(devices: Any) -> str:

@@ -37,6 +37,8 @@ _USAGE = _or_null(_object(memory=_NUMBER))
 _KERNEL = _object(
     {
         "devices": _list(_object(uuid=_TEXT)),
+        "answers": {"type": "object"},
+        "why": _TEXT,
         "usage": _USAGE,
         "fronts": _WHOLE,
         "notebook": _TEXT,

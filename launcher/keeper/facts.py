@@ -85,6 +85,8 @@ class Facts:
         default_factory=dict
     )  # numbers of its messages before its present agent counted
     owed: bool = False  # it was given up while out of reach: the agent must still be told to stop it
+    answers: dict[str, Any] = field(default_factory=dict)  # what was asked for at the first cell (`ask`)
+    asked: bool = False  # that was done, for the allocation that it has now
     devices: list[dict[str, Any]] = field(default_factory=list)  # GPUs that the agent leased for it
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,6 +96,17 @@ class Facts:
     def from_dict(cls, facts: dict[str, Any]) -> Facts:
         """Raises `TypeError` when the dict is not one of ours."""
         return cls(**{name: facts[name] for name in cls.__dataclass_fields__ if name in facts})
+
+    def wanted(self) -> dict[str, Any]:
+        """The menu entry's settings with what its user answered: what `Configuration.resolve` takes."""
+        settings = self.settings or {"target": self.entry}
+        if not self.answers:
+            return settings
+        resources = settings.get("resources")
+        return {
+            **settings,
+            "resources": {**(resources if isinstance(resources, dict) else {}), **self.answers},
+        }
 
     @property
     def far_name(self) -> str:
@@ -116,6 +129,7 @@ class Facts:
             "life": self.life,
             "notebook": self.notebook,
             "devices": self.devices,
+            "answers": self.answers,
             "created": self.created,
             "since": self.since,
         }

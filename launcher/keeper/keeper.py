@@ -20,7 +20,19 @@ from ...backends.archive import cache_directory, stored_archive
 from ..configuration import Configuration, KeeperSettings, Target
 from ..errors import FarkernelError
 from ..local_end.client_links import own_connection
-from . import bridges, elsewhere, forwards, journal, lines, logins, probes, spares, visits
+from . import (
+    bridges,
+    elsewhere,
+    forwards,
+    free,
+    journal,
+    lines,
+    logins,
+    probes,
+    resource_questions,
+    spares,
+    visits,
+)
 from .adopted import Adopted
 from .allocations import Allocations, HeldAllocation
 from .facts import Facts, KernelState
@@ -118,7 +130,7 @@ class Keeper:
                     self._remember(facts)
                     self._pay(facts)
                     continue
-                kernel = self._make(facts, self._target(facts.settings, facts.entry, facts.member))
+                kernel = self._make(facts, self._target(facts.wanted(), facts.entry, facts.member))
                 await kernel.open()
                 self._pay_elsewhere(facts, kernel.stop_paid)
                 kernels.append(kernel)
@@ -136,7 +148,7 @@ class Keeper:
             with contextlib.suppress(FarkernelError, TypeError, ValueError):  # said by `take_up`
                 facts = Facts.from_dict(dict(found))
                 if facts.state != KernelState.ENDED.value or facts.owed:
-                    yield self._target(facts.settings, facts.entry, facts.member)
+                    yield self._target(facts.wanted(), facts.entry, facts.member)
                 known = self._load().targets
                 yield from (known[member] for member in facts.left if member in known)
 
@@ -159,7 +171,7 @@ class Keeper:
         self._pay_elsewhere(facts, left)
         if not facts.owed:
             return
-        target = self._target(facts.settings, facts.entry, facts.member)
+        target = self._target(facts.wanted(), facts.entry, facts.member)
         if target.address.members:
             paid()
             return
@@ -221,6 +233,24 @@ class Keeper:
 
     async def place(self, kernel: Kernel) -> None:
         await self._pools.place(kernel)
+
+    def target_of(self, facts: Facts) -> Target:
+        """As it is configured now, with what its user answered."""
+        return self._target(facts.wanted(), facts.entry)
+
+    def questions(self, target: Target) -> tuple[str, ...]:
+        """The resources for which its user is asked; what is locked is not."""
+        configuration = self._load()
+        members = [configuration.target(name) for name in target.address.members]
+        names = resource_questions.questions(target, members)
+        return tuple(
+            name for name in names if not configuration.is_locked("targets", target.name, "resources", name)
+        )
+
+    async def free(self, target: Target) -> str:
+        if target.address.members:
+            return await self._pools.free(target)
+        return await free.free_there(self, self.user, target)
 
     def save(self, facts: Facts) -> None:
         self._store.save(facts.kernel, facts.as_dict())
@@ -341,7 +371,7 @@ class Keeper:
             await kernel.stop(now=True, text="restarted")
         if isinstance(request.get("env"), dict):
             kernel.facts.env = {str(key): str(value) for key, value in request["env"].items()}
-        target = self._target(kernel.facts.settings, kernel.facts.entry)
+        target = self.target_of(kernel.facts)
         kernel.local.refresh_endpoints()
         kernel.begin_again(target)
 
@@ -432,7 +462,7 @@ class Keeper:
 
     async def _list(self, client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
         rows = [
-            {**kernel.facts.row(), "fronts": len(kernel.fronts), "usage": None}
+            {**kernel.facts.row(), "fronts": len(kernel.fronts), "usage": None, "why": kernel.local.waits_for}
             for kernel in self.kernels.values()
         ]
         usage = await self._usage()
@@ -514,7 +544,7 @@ class Keeper:
         )
         facts.settings.pop("address", None)
         self.save(facts)
-        kernel = self._make(facts, self._target(facts.settings, facts.entry))
+        kernel = self._make(facts, self._target(facts.wanted(), facts.entry))
         await kernel.open()
         kernel.adopt(about)
         kernel.begin()

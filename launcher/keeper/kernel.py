@@ -31,6 +31,7 @@ from .facts import MOVES, Facts, IllegalMove, KernelGone, KernelState, reason_fr
 from .far_agent import AgentGone, SessionLost
 from .idle import IdleClock
 from .programs import devices, start
+from .resource_questions import Interview
 from .user import KeeperUser
 from .wire import pack_request, unpack_message
 from .working_directory import notebook_directory
@@ -61,6 +62,9 @@ class Owner(Protocol):
     def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation: ...
     async def place(self, kernel: Kernel) -> None: ...
     def owe_stop(self, kernel: Kernel) -> None: ...
+    def target_of(self, facts: Facts) -> Target: ...
+    def questions(self, target: Target) -> tuple[str, ...]: ...
+    async def free(self, target: Target) -> str: ...
     def save(self, facts: Facts) -> None: ...
     def remember_info(self, entry: str, info: dict[str, Any]) -> None: ...
     def recall_info(self, entry: str) -> dict[str, Any] | None: ...
@@ -84,7 +88,8 @@ class Kernel:
             facts.target or facts.entry,
             facts.given,
         )
-        self._answerer = CellAnswerer(owner.user, self.local, target.address.host or "")
+        self._answerer = CellAnswerer(owner.user, self.local, target.address.host or "", self.id)
+        self._interview: Interview | None = None
         self.allocation: HeldAllocation | None = None
         self._idle = IdleClock(target.idle, self.local.idle_since, self._is_idle)
         self.fronts: set[object] = set()
@@ -156,6 +161,10 @@ class Kernel:
         self.facts.started = False
         self.avoid = ""
         former = self.facts.reason or {}
+        if former.get("kind") == "failed" or (
+            not target.address.is_host and (self.allocation is None or former.get("over"))
+        ):
+            self.facts.asked = False  # there will be another allocation, and maybe of another size
         if former.get("error") == KernelGone.kind or former.get("over"):
             self._count_anew()
         if target.address.members and former.get("kind") == "failed":
@@ -168,6 +177,8 @@ class Kernel:
 
     async def _bring_up(self) -> None:
         try:
+            if not self.target.address.is_host:
+                await self._ask_resources()
             if self.target.address.members:
                 await self._owner.place(self)
             await self._owner.inquire(self.target)
@@ -178,6 +189,7 @@ class Kernel:
                 self._move(KernelState.STARTING)
             if self.facts.notebook and self.facts.far_life == 1:
                 await self._look_for_left_behind(held)
+            await self._ask_resources()
             if self.target.warm and self.facts.far_life == 1 and not self.facts.far:
                 await self._take_spare(held, place)
             answer = await start(held.agent.request, self._start_arguments(place))
@@ -190,6 +202,21 @@ class Kernel:
             log.info("kernel %s: the link ended before it was started", self.id)
         except FarkernelError as error:
             self._end(reason_from_error(error.as_dict()))
+
+    async def _ask_resources(self) -> None:
+        """In the first cell, where the configuration says so; once for each allocation."""
+        names = () if self.facts.asked else self._owner.questions(self.target)
+        if not names:
+            return
+        self._interview = Interview(self._owner.user, self._answerer, self.local, self.facts.front == "argv")
+        try:
+            look = partial(self._owner.free, self.target)
+            self.facts.answers = await self._interview.hold(self.target, names, look)
+        finally:
+            self._interview = None
+        self.facts.asked = True
+        self._save()
+        self.target = self._owner.target_of(self.facts)
 
     def settle(self, member: Target, anew: bool) -> None:
         """The member of its pool on which it runs from now on; ``anew``: it has no former life there to go on with."""
@@ -268,6 +295,8 @@ class Kernel:
         facts = self.facts
         facts.far, facts.far_key, facts.interrupt = about.kernel, about.key, about.interrupt
         facts.lives_before = about.life - facts.life
+        answers = about.label.get("answers")
+        facts.answers, facts.asked = answers if isinstance(answers, dict) else {}, True
         self._save()
         self.local.take_up(about.key, about.received)
 
@@ -308,6 +337,7 @@ class Kernel:
                 "notebook": facts.notebook,
                 "target": facts.target,
                 "settings": facts.settings,
+                "answers": facts.answers,
                 "host": platform.node(),
             },
         }
@@ -370,8 +400,11 @@ class Kernel:
             self.allocation.await_answers(self, some)
 
     def cell_waits(self) -> None:
-        if self.allocation is not None and not self.allocation.up:
-            self._answerer.cell_waits(self.allocation)
+        held = self.allocation
+        if self._interview is not None:
+            self._interview.cell_came()
+        if self._interview is not None or (held is not None and not held.up):
+            self._answerer.cell_waits(held)
 
     def notice(self, sentence: str) -> None:
         self.local.say_notice(sentence)

@@ -29,6 +29,7 @@ class TerminalAnswerer:
     """A client that said `questions`; see `launcher.keeper.user.Answerer`."""
 
     at_terminal = True
+    kernel = ""
 
     def __init__(self, client: ClientConnection, host: str) -> None:
         self.host = host

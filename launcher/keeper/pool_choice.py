@@ -117,7 +117,7 @@ def _lacks(machine: Machine, resources: Resources) -> str | None:
     if resources.opencl:
         return _lacks_opencl(machine, resources.opencl)
     gpus = resources.gpus if resources.gpus is not None else int(resources.gpu_memory is not None)
-    idle = sum(_is_idle(gpu, resources.gpu_memory or 0) for gpu in machine.gpus)
+    idle = sum(is_idle(gpu, resources.gpu_memory or 0) for gpu in machine.gpus)
     if gpus > idle:
         return f"has {idle} idle GPUs that would do, and {gpus} are asked for"
     return None
@@ -131,7 +131,7 @@ def _lacks_opencl(machine: Machine, kind: str) -> str | None:
     return f"has no OpenCL device{'' if kind == 'any' else f' of the kind {kind}'}"
 
 
-def _is_idle(gpu: Gpu, memory: int) -> bool:
+def is_idle(gpu: Gpu, memory: int) -> bool:
     """As far as it can be seen from here; the agent looks again when it leases one (`launcher.agent.choosing`)."""
     large = not memory or (gpu.memory_total or 0) >= memory * 0.92
     return large and not (gpu.mig or gpu.processes or gpu.lease or gpu.problem)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ...backends import find_backend, kernel_of
@@ -19,6 +19,7 @@ from ..discovery.machine import Machine, read_machine
 from ..errors import FarkernelError
 from ..settings import Resources
 from .facts import Facts, KernelState
+from .free import free_on
 from .kernel import Kernel
 from .pool_choice import Candidate, choose, unfit
 from .programs import with_programs
@@ -126,6 +127,18 @@ class Pools:
         if moved:
             kernel.moved(former, moved)
 
+    async def free(self, pool: Target) -> str:
+        """GPUs that nobody has, by member: for who is asked what a kernel shall have."""
+        configuration = self._load()
+        members = [configuration.target(name) for name in pool.address.members]
+        wanted = replace(pool, resources=replace(pool.resources, gpus=1))  # so that GPUs are looked at
+        await self._look_at(wanted, members)
+        said = []
+        for member in filter(_is_asked, members):
+            seen = self._looks[_key(member, True)].result()
+            said.append(f"{member.name}: {seen.why or free_on(seen.machine or Machine())}")
+        return "; ".join(said)
+
     async def close(self) -> None:
         for look in self._looks.values():
             look.task.cancel()
@@ -134,7 +147,7 @@ class Pools:
     def _settle(self, kernel: Kernel, configuration: Configuration, member: str, anew: bool) -> None:
         facts = kernel.facts
         log.info("kernel %s: %s for it, of the pool %s", kernel.id, member, facts.target)
-        kernel.settle(configuration.resolve(facts.settings or {"target": facts.entry}, member=member), anew)
+        kernel.settle(configuration.resolve(facts.wanted(), member=member), anew)
 
     async def _gone(self, kernel: Kernel, configuration: Configuration, member: str) -> str:
         """Why the kernel cannot stay there; empty: it can."""

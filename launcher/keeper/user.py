@@ -45,6 +45,10 @@ class Answerer(Protocol):
     def at_terminal(self) -> bool:
         """May be asked what `Question.terminal` marks."""
 
+    @property
+    def kernel(self) -> str:
+        """Whose cell it is; empty for a command."""
+
     def asked(self, asked: Asked) -> None:
         """Show it; answer or decline it at any time."""
 
@@ -106,6 +110,8 @@ class KeeperUser:
 
 
 def _suits(answerer: Answerer, question: Question) -> bool:
+    if question.kernel and question.kernel != answerer.kernel:
+        return False
     return answerer.host == question.host and (answerer.at_terminal or not question.terminal)
 
 

@@ -25,7 +25,7 @@ from .held_shutdown import HeldShutdown
 from .link_notice import LinkNotice, outage
 from .outgoing import Consumed, Outgoing
 from .positions import PositionFile
-from .questions import Answered, CellQuestion, is_silent, may_ask
+from .questions import Answered, CellQuestion, is_background, is_silent, may_ask
 from .received import Received
 from .request_log import Request, RequestLog
 from .sockets import open_sockets
@@ -202,7 +202,6 @@ class LocalEnd:
             self._notice.down(clause)
 
     def link_is_up(self) -> None:
-        self._question.withdraw()
         self._notice.up()
 
     @property
@@ -338,11 +337,25 @@ class LocalEnd:
         cell = self.cell_to_ask()
         if cell is None:
             return False
+        self._room.hush(cell)
         self._question.put(cell, prompt, hidden, answered)
         return True
 
     def withdraw_question(self) -> None:
         self._question.withdraw()
+        self._room.go_on()
+
+    def can_be_asked(self) -> bool | None:
+        """Whether the first cell that somebody ran can ask them something; None: there is none yet."""
+        cell = next(
+            (each for each in self._active.values() if each.is_cell and not is_background(each)), None
+        )
+        return None if cell is None else may_ask(cell)
+
+    @property
+    def waits_for(self) -> str:
+        """What cells are told that wait for the kernel; empty when it is there."""
+        return self._room.sentence if self.holding and self._ended is None else ""
 
     def refuse_held(self, ename: str, text: str) -> None:
         """The held cells of front ends that cannot ask anybody get an error: waiting would be for ever."""
@@ -404,7 +417,9 @@ class LocalEnd:
         elif msg_type == "interrupt_request" and channel == "control" and not self._passes_interrupts():
             self._far.interrupt_soon()
             self.reply(channel, self.composer.interrupt_reply(message))
-        elif channel != "stdin" or not self._question.takes(message):
+        elif channel == "stdin" and self._question.takes(message):
+            self._room.go_on()
+        else:
             self._take(channel, message, whole)
 
     def _passes_interrupts(self) -> bool:

@@ -1,4 +1,4 @@
-"""Asking the user something in the cell that waits: a code for a login, or whether to try again.
+"""Asking the user something in the cell that waits: a code for a login, how many GPUs, or whether to try again.
 
 The kernel's own `input()` and these share one stdin channel, and front ends do not say which question they answer
 (jupyter_client sends no parent).  So one question is open at a time, and none is put while the kernel has one open.
@@ -21,15 +21,25 @@ class Clients(Protocol):
 
     @property
     def composer(self) -> Composer: ...
+    def publish(self, message: Message) -> None: ...
     def reply(self, channel: str, message: Message) -> None: ...
 
 
 def may_ask(request: Request) -> bool:
     """Whether whoever runs that cell said that they can be asked."""
     try:
-        return request.is_cell and bool(request.message.content.get("allow_stdin"))
+        asked = bool(request.message.content.get("allow_stdin"))
     except MessageError:
         return False
+    return request.is_cell and asked and not is_silent(request)
+
+
+def is_background(request: Request) -> bool:
+    """Whether a page asks that by itself, and no person: a cell that somebody runs goes into the history."""
+    try:
+        return is_silent(request) or not request.message.content.get("store_history", True)
+    except MessageError:
+        return True
 
 
 def is_silent(request: Request) -> bool:
@@ -55,10 +65,16 @@ class CellQuestion:
         return self._open is not None
 
     def put(self, cell: Request, prompt: str, hidden: bool, answered: Answered) -> None:
-        """Ask; an earlier question is given up.  `prompt` may hold anything: it is made printable."""
+        """Ask; an earlier question is given up.  `prompt` may hold anything: it is made printable.
+
+        Boxes for what is typed have room for one line: those above the last are shown in the cell.
+        """
         self._open = (cell, answered)
-        message = self._clients.composer.input_request(cell.message, clean(prompt, "\n"), hidden)
-        self._clients.reply("stdin", message)
+        above, _, last = clean(prompt, "\n").rstrip("\n").rpartition("\n")
+        composer = self._clients.composer
+        if above:
+            self._clients.publish(composer.stream(f"{above}\n", cell.message))
+        self._clients.reply("stdin", composer.input_request(cell.message, last, hidden))
 
     def withdraw(self) -> None:
         """It need not be answered any more.  The protocol has no way to take it off the page."""

@@ -66,6 +66,8 @@ class WaitingRoom:
         self._sentence = "starting"
         self._since = time.time()
         self._shown_in: Request | None = None
+        self._asked_in: Request | None = None  # where questions and answers stand
+        self._hushed = False
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -82,8 +84,8 @@ class WaitingRoom:
         if request.expects_reply and request.channel == "shell":
             self._status("busy", request.message)
             request.busy_sent = True
-        if self._timer is None and self._cell() is not None:
-            self._timer = asyncio.get_running_loop().call_later(SILENT_FOR, self._show)
+        if self._timer is None:
+            self._show_soon()
 
     def ask(self, question: Question) -> None:
         """A kernel_info_request; answered here if the kernel does not come in time."""
@@ -97,6 +99,25 @@ class WaitingRoom:
             self._sentence = sentence
             if self._shown_in is not None:
                 self._show()
+
+    @property
+    def sentence(self) -> str:
+        """What is being waited for."""
+        return self._sentence
+
+    def hush(self, cell: Request) -> None:
+        """Somebody is asked something in that cell: to clear it now would take the box away in which they type."""
+        if cell not in self._held:
+            return  # it runs: what stands in it is the kernel's
+        if self._shown_in is not None:
+            self._stop_showing()
+        self._hushed, self._asked_in = True, cell
+
+    def go_on(self) -> None:
+        """They have answered, or need not any more."""
+        if self._hushed:
+            self._hushed = False
+            self._show_soon()
 
     def leave(self) -> tuple[list[Question], list[Request]]:
         """The kernel takes over: what is held, in order; what was shown is cleared."""
@@ -119,10 +140,11 @@ class WaitingRoom:
         """Those are not held any more: the caller answers them."""
         taken = [request for request in self._held if which(request)]
         self._held = [request for request in self._held if not which(request)]
+        if self._asked_in in taken:
+            self._hushed, self._asked_in = False, None
         if self._shown_in in taken:
             self._stop_showing()
-            if self._cell() is not None:
-                self._timer = asyncio.get_running_loop().call_later(SILENT_FOR, self._show)
+            self._show_soon()
         return taken
 
     def refuse(self, requests: list[Request], error: Refusal) -> None:
@@ -177,14 +199,23 @@ class WaitingRoom:
                 return request
         return None
 
+    def _show_soon(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if self._cell() is not None:
+            self._timer = asyncio.get_running_loop().call_later(SILENT_FOR, self._show)
+
     def _show(self) -> None:
         self._timer = None
         cell = self._cell()
-        if cell is None:
+        if cell is None or self._hushed:
             return
         composer = self._clients.composer
-        if self._shown_in is not None:
-            self._clients.publish(composer.clear_output(self._shown_in.message, wait=True))
+        former = self._shown_in or self._asked_in
+        if former is not None:
+            self._clients.publish(composer.clear_output(former.message, wait=True))
+            self._asked_in = None
         since = time.strftime("%H:%M:%S", time.localtime(self._since))
         text = f"{self._name}: {self._sentence} (waiting since {since}; interrupt takes the cell back)\n"
         self._clients.publish(composer.stream(text, cell.message))
@@ -194,9 +225,11 @@ class WaitingRoom:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._shown_in is not None:
-            self._clients.publish(self._clients.composer.clear_output(self._shown_in.message))
-            self._shown_in = None
+        former = self._shown_in or self._asked_in
+        if former is not None:
+            self._clients.publish(self._clients.composer.clear_output(former.message))
+        self._shown_in = self._asked_in = None
+        self._hushed = False
 
 
 def kernel_ended_refusal(name: str, reason: dict[str, Any]) -> Refusal:

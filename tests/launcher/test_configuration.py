@@ -265,6 +265,13 @@ def test_a_lock_binds_later_layers_not_its_own(layers: Layers) -> None:
     assert layers.load().target("a").warm == 2
 
 
+def test_what_is_locked_need_not_be_asked_for(layers: Layers) -> None:
+    layers.write("system", 'locked = ["targets.*.resources.time"]\n' + EXAMPLE)
+    found = layers.load()
+    assert found.is_locked("targets", "gpu", "resources", "time")
+    assert not found.is_locked("targets", "gpu", "resources", "gpus")
+
+
 def test_a_lock_covers_all_below_and_any_target(layers: Layers) -> None:
     layers.write(
         "system", 'locked = ["targets.*.resources", "targets.*.env.HOME"]\n[targets.a]\naddress = "ssh://a"\n'

@@ -18,6 +18,7 @@ KEY = Question("gpu", "Is this its key?", hidden=False, terminal=True)
 class Person:
     host: str = "gpu"
     at_terminal: bool = False
+    kernel: str = ""
     open: list[Asked] = field(default_factory=list)
 
     def asked(self, asked: Asked) -> None:
@@ -46,6 +47,28 @@ def test_the_first_answer_counts_and_the_others_are_told() -> None:
         assert not cell.open
         assert not terminal.open
         assert user.open_question(asked.number) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_question_about_a_kernel_is_for_its_own_cells() -> None:
+    async def scenario() -> None:
+        user, mine, other, terminal = (
+            KeeperUser(),
+            Person(kernel="a"),
+            Person(kernel="b"),
+            Person(at_terminal=True),
+        )
+        for person in (other, terminal):
+            user.join(person)
+        with pytest.raises(NotAnswered):
+            await user.ask(Question("gpu", "GPUs [1]: ", hidden=False, kernel="a"))
+        user.join(mine)
+        asking = asyncio.ensure_future(user.ask(Question("gpu", "GPUs [1]: ", hidden=False, kernel="a")))
+        await asyncio.sleep(0)
+        assert (len(mine.open), len(other.open), len(terminal.open)) == (1, 0, 0)
+        mine.open[0].answer("2")
+        assert await asking == "2"
 
     asyncio.run(scenario())
 

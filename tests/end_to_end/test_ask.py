@@ -1,0 +1,197 @@
+"""What `ask` names is asked in the first cell, before a job is submitted to a real Slurm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from ..sites.batch_notebook import Notebook
+from ..sites.engine import DEADLINE, Engine, collect, wait_until
+from ..sites.slurm import SlurmSite
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmSite]:
+    site = SlurmSite(tmp_path_factory.mktemp("slurm"))
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
+
+
+@pytest.fixture
+def slurm(site: SlurmSite, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmSite]:
+    for name, value in site.environment.items():
+        monkeypatch.setenv(name, value)
+    engine.target(
+        "gpu",
+        address="slurm:///gpu",
+        kernel="python3",
+        resources={"gpus": 1, "time": "20m"},
+        ask=["gpus", "time"],
+    )
+    engine.entry("gpu", "gpu")
+    yield site
+    engine.close()
+    wait_until(lambda: not site.jobs(), "the jobs to be gone", deadline=20)
+
+
+@pytest.fixture
+def notebooks() -> Iterator[list[Notebook]]:
+    opened: list[Notebook] = []
+    yield opened
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def notebook(slurm: SlurmSite, notebooks: list[Notebook]) -> Notebook:
+    """Its kernel has been asked for, and no cell run."""
+    notebooks.append(Notebook("gpu"))
+    notebooks[0].ready()  # the waiting room answers
+    return notebooks[0]
+
+
+def prompt(notebook: Notebook) -> str:
+    content: dict[str, Any] = notebook.client.get_stdin_msg(timeout=DEADLINE)["content"]
+    assert content["password"] is False
+    return str(content["prompt"])
+
+
+def row(engine: Engine) -> dict[str, Any]:
+    (found,) = engine.kernels()
+    return found
+
+
+def submitted(slurm: SlurmSite) -> list[str]:
+    """Every job that there ever was."""
+    return slurm.command("squeue", "--noheader", "--states=all", "--format=%i").split()
+
+
+CODE = "import os; print(os.environ['SLURM_JOB_ID'], os.environ['CUDA_VISIBLE_DEVICES'])"
+
+
+def test_answers_go_into_the_job(notebook: Notebook, slurm: SlurmSite, engine: Engine) -> None:
+    before = submitted(slurm)
+    time.sleep(1)
+    assert submitted(slurm) == before  # nothing is submitted before somebody was asked
+    assert row(engine)["why"] == "asks what the kernel shall have, when the first cell is run"
+    msg_id = notebook.client.execute(CODE)
+    assert prompt(notebook) == "GPUs [1]: "
+    text = notebook.said("what shall this kernel have?")
+    assert "There now: in gpu, 4 of 4 CPUs free; 2 of 2 GPUs free (a100); " in text
+    assert "up to 1h" in text
+    notebook.client.input("all")
+    assert prompt(notebook) == "GPUs [1]: "
+    assert "'gpus' has a value of the wrong kind, 'all'. Write a whole number" in notebook.said("wrong kind")
+    notebook.client.input("2")
+    assert prompt(notebook) == "Time, such as 30m or 4h [20m]: "
+    assert submitted(slurm) == before
+    notebook.client.input("")
+    outcome = collect(notebook.client, msg_id, 60)
+    (job,) = slurm.jobs("RUNNING")
+    assert outcome.text.endswith(f"{job} 0,1\n")
+    assert slurm.command("squeue", "--noheader", "--format=%l %b").split() == ["20:00", "gres:gpu:2"]
+    assert row(engine)["answers"] == {"gpus": 2, "time": "20m"}
+    shown = subprocess.run(
+        [sys.executable, "-m", "farkernel", "ps"], capture_output=True, text=True, check=True
+    )
+    assert "gpus 2, time 20m" in shown.stdout
+    # A restart is the same job: nothing is asked again.
+    notebook.manager.restart_kernel()
+    notebook.ready()
+    assert notebook.run(CODE) == f"{job} 0,1"
+    # Another job may be of another size.
+    slurm.command("scancel", job)
+    wait_until(lambda: row(engine)["state"] == "ended", "the kernel to end")
+    notebook.manager.restart_kernel()
+    notebook.ready()
+    msg_id = notebook.client.execute(CODE)
+    assert prompt(notebook) == "GPUs [2]: "  # what was answered last
+    notebook.client.input("1")
+    assert prompt(notebook) == "Time, such as 30m or 4h [20m]: "
+    notebook.client.input("5m")
+    assert collect(notebook.client, msg_id, 60).text.endswith(" 0\n")
+
+
+def test_interrupt_and_shutdown_while_asked_submit_nothing(
+    notebook: Notebook, slurm: SlurmSite, engine: Engine
+) -> None:
+    before = submitted(slurm)
+    msg_id = notebook.client.execute("1")
+    prompt(notebook)
+    notebook.manager.interrupt_kernel()
+    assert "interrupted while waiting" in collect(notebook.client, msg_id).error
+    msg_id = notebook.client.execute("2")
+    assert prompt(notebook) == "GPUs [1]: "
+    notebook.manager.shutdown_kernel()
+    wait_until(lambda: row(engine)["state"] == "ended", "the kernel to end")
+    assert submitted(slurm) == before
+
+
+def test_a_killed_keeper_asks_again(notebook: Notebook, slurm: SlurmSite, engine: Engine) -> None:
+    before = submitted(slurm)
+    msg_id = notebook.client.execute(CODE)
+    prompt(notebook)
+    os.kill(engine.keeper_pid(), signal.SIGKILL)
+    assert prompt(notebook) == "GPUs [1]: "
+    assert submitted(slurm) == before
+    notebook.client.input("1")
+    assert prompt(notebook).startswith("Time")
+    notebook.client.input("")
+    assert collect(notebook.client, msg_id, 60).text.endswith(" 0\n")
+
+
+def test_each_notebook_is_asked_for_itself(
+    notebook: Notebook, notebooks: list[Notebook], slurm: SlurmSite
+) -> None:
+    notebooks.append(Notebook("gpu"))
+    notebooks[1].ready()
+    running = [each.client.execute(CODE) for each in notebooks]
+    for answer in ("GPUs", "Time"):
+        assert [prompt(each).partition(" ")[0].rstrip(",") for each in notebooks] == [answer, answer]
+        for each in notebooks:
+            each.client.input("")
+    said = [
+        collect(each.client, msg_id, 60).text.split()[-1]
+        for each, msg_id in zip(notebooks, running, strict=True)
+    ]
+    assert sorted(said) == ["0", "1"]
+    assert len(slurm.jobs("RUNNING")) == 2
+
+
+def test_papermill_and_nbclient_get_the_defaults(slurm: SlurmSite, engine: Engine, home: Path) -> None:
+    cells = [nbformat.v4.new_code_cell(code) for code in ("x = 20", "print(x + 22)")]
+    node = nbformat.v4.new_notebook(cells=cells)
+    node.metadata["kernelspec"] = {"name": "gpu", "display_name": "gpu", "language": "python"}
+    nbformat.write(node, home / "in.ipynb")
+    nbformat.write(node, home / "executed.ipynb")
+    papermill = [sys.executable, "-m", "papermill", str(home / "in.ipynb"), str(home / "out.ipynb")]
+    execute = [sys.executable, "-m", "jupyter", "execute", "--inplace", str(home / "executed.ipynb")]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for command in (papermill, execute)
+    ]
+    for process in running:
+        said, _ = process.communicate(timeout=90)
+        assert process.returncode == 0, said.decode()
+    for name in ("out.ipynb", "executed.ipynb"):
+        first, second = nbformat.read(home / name, as_version=4).cells
+        (line,) = first.outputs
+        assert line["text"] == (
+            "[farkernel] gpu asks for gpus and time, which this front end cannot: taken is what the configuration "
+            "says (gpus 1, time 20m)\n"
+        )
+        assert [output["text"] for output in second.outputs] == ["42\n"]
