@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..launcher.agent.holds import group_of, holder_of
 from . import esp32
 from .errors import BadFirmware, ToolMissing
 from .esp8266 import firmware as esp8266
 from .esp_image import parse as parse_esp_image
 from .esptool_output import EsptoolOutput
 from .flash_errors import BoardVanished, FlashError, WrongChip, WrongFlashSize
-from .serial_device import checked, group_of, holder_of
+from .serial_device import checked
 
 BAUD = 460800
 # esptool's own longest wait is for erasing a whole chip, 120 s.

@@ -1,8 +1,7 @@
-"""What the system knows about a serial device: whether it is one, whose it is, who has it open."""
+"""Whether something is a serial device that may be given to esptool."""
 
 from __future__ import annotations
 
-import grp
 import os
 import re
 import stat
@@ -32,48 +31,3 @@ def checked(port: str) -> str:
     if not stat.S_ISCHR(mode):
         raise BadPort(port)
     return path
-
-
-def group_of(port: str) -> str:
-    """The name of the group that owns a device; empty: unknown."""
-    try:
-        return grp.getgrgid(os.stat(port).st_gid).gr_name
-    except (OSError, KeyError, ValueError):
-        return ""
-
-
-def holder_of(port: str) -> str:
-    """Who has a device open, as far as this user may know: "minicom, process 4711"; empty: nobody that we can see."""
-    try:
-        wanted = os.stat(port).st_rdev
-    except (OSError, ValueError):
-        return ""
-    own = os.getpid()
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != own and wanted in _devices(entry):
-            return f"{_name(entry)}, process {entry}"
-    return ""
-
-
-def _devices(pid: str) -> set[int]:
-    found = set()
-    try:
-        descriptors = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return set()
-    for descriptor in descriptors:
-        try:
-            about = os.stat(f"/proc/{pid}/fd/{descriptor}")
-        except OSError:
-            continue
-        if stat.S_ISCHR(about.st_mode):
-            found.add(about.st_rdev)
-    return found
-
-
-def _name(pid: str) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return "a program"

@@ -15,6 +15,7 @@ import termios
 from collections import deque
 from typing import Any, Callable, Deque, Dict, Optional
 
+from . import holds
 from .frames import Buffer
 from .link import ChannelError, Link, Priority
 from .loop import Loop, Timer
@@ -91,6 +92,14 @@ def _serial(place: str) -> str:
         return ""
 
 
+def hold(path: str, purpose: str) -> holds.Hold:
+    """For us alone, as every program knows it that looks at lock files."""
+    try:
+        return holds.Hold.take(path, holds.plain(purpose))
+    except holds.Held as error:
+        raise _busy(path, error.holder) from None
+
+
 def open_line(path: str, baud: int) -> int:
     """Raw, ours alone, not blocking."""
     speed = getattr(termios, "B%d" % baud, None)
@@ -125,34 +134,38 @@ def _problem(path: str, error: OSError) -> LineProblem:
         return LineProblem(
             "board-permission",
             "this user may not open %s there" % path,
-            "There, as root: `usermod -aG dialout USER` (the device's group), then log in again",
+            "There, as root: `usermod -aG %s %s`, then log in again"
+            % (holds.group_of(path) or "dialout", holds.user_name(os.getuid())),
         )
     if error.errno in (errno.EBUSY, errno.EWOULDBLOCK):
-        return LineProblem(
-            "board-busy",
-            "%s there is in use by %s" % (path, _holder(path)),
-            "One program at a time can talk to a board",
-        )
+        return _busy(path, holds.holder_of(path))
     if error.errno in _GONE:
         return LineProblem("board-gone", "no board at %s there" % path, "Plug it in")
     return LineProblem("board-unreachable", "%s cannot be opened there: %s" % (path, error.strerror), "")
 
 
-def _holder(path: str) -> str:
-    for link in glob.glob("/proc/[0-9]*/fd/*"):
-        try:
-            if os.readlink(link) == os.path.realpath(path) and link.split("/")[2] != str(os.getpid()):
-                return "process " + link.split("/")[2]
-        except OSError:
-            pass
-    return "another program"
+def _busy(path: str, holder: str) -> LineProblem:
+    return LineProblem(
+        "board-busy",
+        "%s there is in use by %s" % (path, holder or "another program"),
+        "One program at a time can talk to a board: close the other one",
+    )
 
 
 class Line(object):
     """One device that is open."""
 
-    def __init__(self, lines: "SerialLines", link: Link, channel: int, descriptor: int, pause: float) -> None:
+    def __init__(
+        self,
+        lines: "SerialLines",
+        link: Link,
+        channel: int,
+        descriptor: int,
+        pause: float,
+        held: holds.Hold,
+    ) -> None:
         self.channel = channel
+        self._held = held
         self._lines = lines
         self._link = link
         self._loop = lines.loop
@@ -295,6 +308,7 @@ class Line(object):
             self._loop.forget(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
+        self._held.release()
         self._waiting.clear()
         self._unwritten = self._rest = b""
         self._code = None
@@ -319,14 +333,20 @@ class SerialLines(object):
     def open(self, link: Link, request: Event) -> Event:
         """Any error: the channel was not opened."""
         path = locate(str(request["path"]))
-        descriptor = open_line(path, int(request.get("baud") or 115200))
         channel = int(request["channel"])
+        held = hold(path, str(request.get("purpose") or "an agent of Farkernel"))
+        try:
+            descriptor = open_line(path, int(request.get("baud") or 115200))
+        except Problem:
+            held.release()
+            raise
         try:
             link.open(channel, Priority.PORT)
         except ChannelError as error:
             os.close(descriptor)
+            held.release()
             raise BadRequest(str(error)) from None
-        line = Line(self, link, channel, descriptor, float(request.get("pause") or 0))
+        line = Line(self, link, channel, descriptor, float(request.get("pause") or 0), held)
         try:
             line.signals(request.get("dtr"), request.get("rts"))
         except OSError:

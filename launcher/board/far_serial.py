@@ -47,11 +47,14 @@ class FarSerial:
     windowed = True
     pause = 0.0  # the agent makes the pauses, where the line is
 
-    def __init__(self, agent: Agent, host: str, path: str, options: SerialOptions | None = None) -> None:
+    def __init__(
+        self, agent: Agent, host: str, path: str, options: SerialOptions | None = None, purpose: str = ""
+    ) -> None:
         self._agent = agent
         self._host = host
         self._path = path
         self._options = options or SerialOptions()
+        self._purpose = purpose  # what others are told who want it too
         self._receiver: Receiver | None = None
         self._channel: int | None = None
 
@@ -81,6 +84,7 @@ class FarSerial:
                 baud=options.baud,
                 dtr=options.dtr,
                 rts=options.rts,
+                purpose=self._purpose,
                 pause=pause_of(options.baud),
             )
         except FarkernelError as error:

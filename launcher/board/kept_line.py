@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..errors import FarkernelError, RemoteError
 from .contract import SerialOptions
 from .errors import BoardError, BoardGone, BoardUnreachable
 from .far_serial import FarProblem
+from .holding import own_purpose
 from .line_frames import Frame, FrameError, FrameReader, pack
 
 _DEADLINE = 90.0  # with a login that asks somebody
@@ -66,7 +68,12 @@ class KeptLine:
 
     def _wishes(self) -> dict[str, Any]:
         options = self._options
-        return {"baud": options.baud, "dtr": options.dtr, "rts": options.rts}
+        return {
+            "baud": options.baud,
+            "dtr": options.dtr,
+            "rts": options.rts,
+            "purpose": f"{own_purpose()} at {socket.gethostname()}",
+        }
 
     def _translated(self, error: BaseException) -> BaseException:
         if isinstance(error, RemoteError):

@@ -31,7 +31,8 @@ Resolve = Callable[[str], Target]
 
 
 def handlers(owner: Owner, resolve: Resolve, directory: Path) -> dict[str, Handler]:
-    """`line`: ``address`` (serial://host/…), ``baud``, ``dtr``, ``rts`` → ``path``: a socket for one connection.
+    """`line`: ``address`` (serial://host/…), ``baud``, ``dtr``, ``rts``, ``purpose`` (what others are told who want it
+    too) → ``path``: a socket for one connection.
 
     What is spoken there: `board.line_frames`.  It ends with the client's connection.
     """
@@ -40,8 +41,8 @@ def handlers(owner: Owner, resolve: Resolve, directory: Path) -> dict[str, Handl
         target = resolve(str(request.get("address") or ""))
         if target.address.scheme != "serial" or target.address.host is None or target.address.path is None:
             raise BadRequest(f"{target.address} is no board at another machine")
-        options = _options(request)
-        opened = Line(owner, target, options, directory)
+        purpose = str(request.get("purpose") or "")
+        opened = Line(owner, target, _options(request), directory, purpose)
         client.on_close["line", opened.name] = opened.close
         await opened.listen()
         return {"path": str(opened.path)}
@@ -84,11 +85,14 @@ class _FromBoard:
 class Line(asyncio.Protocol):
     """One line and the connection to it."""
 
-    def __init__(self, owner: Owner, target: Target, options: SerialOptions, directory: Path) -> None:
+    def __init__(
+        self, owner: Owner, target: Target, options: SerialOptions, directory: Path, purpose: str
+    ) -> None:
         self.name = secrets.token_hex(8)
         self.path = directory / f"line-{self.name}"
         self._target = target
         self._options = options
+        self._purpose = purpose
         self._held = owner.allocation_for(host_of(target), None)
         self._visitor = Visitor(self._held)
         self._server: asyncio.Server | None = None
@@ -168,7 +172,8 @@ class Line(asyncio.Protocol):
 
     async def _open(self) -> None:
         host = str(self._target.address.host)
-        serial = FarSerial(self._held.agent, host, str(self._target.address.path), self._options)
+        path = str(self._target.address.path)
+        serial = FarSerial(self._held.agent, host, path, self._options, self._purpose)
         try:
             # A channel is of one session: there must be one before it is opened.
             await self._unless_lost(self._held.agent.request("list"))

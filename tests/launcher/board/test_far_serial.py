@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 
 from farkernel.backends.archive import build_archive
 from farkernel.backends.contract import Buffer, NotAnswered, Question, Receiver, Route, Stream
 from farkernel.backends.local import LocalRoute
+from farkernel.launcher.agent import holds
 from farkernel.launcher.board.contract import BoardState, SerialOptions
 from farkernel.launcher.board.errors import BoardError, BoardGone
 from farkernel.launcher.board.far_serial import FarSerial
@@ -242,11 +245,69 @@ def test_what_can_be_wrong_there(new: VirtualBoard) -> None:
             await board.connect()
             with pytest.raises(BoardError, match="no control lines"):
                 await board.transport.signals(dtr=True, rts=None)
-            with pytest.raises(BoardError, match="in use by") as caught:
-                await Board(FarSerial(far, "pi7", str(new.device))).connect()
-            assert caught.value.as_dict()["kind"] == "board-busy"
             await board.close()
             await board.connect()  # it was let go of
             await board.close()
 
     asyncio.run(run())
+
+
+def test_who_holds_it_there(new: VirtualBoard) -> None:
+    """Ours say it in a lock file, and look at those of others; one without is found by what it has open."""
+    lock = Path(holds.lock_file(str(new.device)))
+    away = re.escape(f"{new.device} there is in use by ")
+
+    async def refused(board: Board, holder: str) -> None:
+        with pytest.raises(BoardError, match=away + holder) as caught:
+            await board.connect()
+        assert caught.value.as_dict()["kind"] == "board-busy"
+
+    async def run(terminal: int) -> None:
+        async with agent(0) as far:
+            first, second = (
+                Board(FarSerial(far, "pi7", str(new.device), purpose=f"the notebook of {who}"))
+                for who in ("Ada", "Bob\x1b[2J")
+            )
+            await first.connect()
+            assert written(lock) == "the notebook of Ada\n"
+            await refused(second, r"the notebook of Ada \(process [0-9]+\)")
+            await first.close()
+            await until(lambda: not lock.exists())
+            lock_as(lock, terminal)
+            await refused(second, rf"sleep 60 \(process {terminal} of \w+\)")
+            await second.close()
+            lock_as(lock, 0)  # a stale one
+            await second.connect()
+            assert written(lock) == "the notebook of Bob [2J\n"
+            await second.close()
+            await until(lambda: not lock.exists())
+            with opened(new):
+                await refused(first, r".* \(process [0-9]+ of \w+\)")
+
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            asyncio.run(run(process.pid))
+        finally:
+            process.kill()
+
+
+def written(lock: Path) -> str:
+    return lock.read_text().partition("\n")[2]
+
+
+def lock_as(lock: Path, process: int) -> None:
+    """As terminal programs do it."""
+    lock.write_text(f"{process:10d}\n")
+
+
+@contextmanager
+def opened(board: VirtualBoard) -> Iterator[None]:
+    """By a program that takes it for itself."""
+    command = ["flock", "--no-fork", str(board.device), "sh", "-c", "echo here; read line"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.kill()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from farkernel.launcher.board import holding, ports
+from farkernel.launcher.agent import holds
+from farkernel.launcher.board import ports
 from farkernel.launcher.board.contract import BoardPort
 from farkernel.launcher.board.errors import BoardBusy, BoardGone
 from farkernel.launcher.board.holding import Hold, current_holder, lock_file
@@ -198,18 +201,30 @@ def test_no_device_no_hold(tmp_path: Path) -> None:
 
 
 def test_without_a_shared_place(device: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(holding, "_SHARED", str(tmp_path / "none"))
+    monkeypatch.setattr(holds, "_SHARED", str(tmp_path / "none"))
     hold = Hold.take(device)
     assert os.environ["FARKERNEL_RUN_DIR"] in hold.path
     hold.release()
 
 
 def test_whoever_has_it_open_is_found(device: str) -> None:
-    process = subprocess.Popen(["sleep", "60"], stdin=os.open(device, os.O_RDONLY | os.O_NOCTTY))
+    descriptor = os.open(device, os.O_RDONLY | os.O_NOCTTY)
     try:
-        assert f"(process {process.pid} of " in holding.holder_of(device) or "process" in holding.holder_of(
-            device
-        )
+        assert holds.holder_of(device) == ""  # nobody but ourselves
+        with subprocess.Popen(["sleep", "60"], stdin=descriptor) as process:
+            found = re.escape(f"sleep 60 (process {process.pid} of ")
+            assert re.fullmatch(rf"{found}\w+\)", holds.holder_of(device))
+            assert current_holder(device) == holds.holder_of(device)
+            process.kill()
     finally:
-        process.kill()
-        process.wait()
+        os.close(descriptor)
+    assert holds.holder_of("/dev/none-of-that-name") == ""
+
+
+def test_the_group(tmp_path: Path) -> None:
+    (tmp_path / "device").touch()
+    (tmp_path / "device").chmod(0o660)
+    assert holds.group_of(str(tmp_path / "device")) == grp.getgrgid(tmp_path.stat().st_gid).gr_name
+    (tmp_path / "own").touch(0o600)
+    assert holds.group_of(str(tmp_path / "own")) == ""  # the group would not help
+    assert holds.group_of(str(tmp_path / "none")) == ""
