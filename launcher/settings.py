@@ -37,11 +37,11 @@ class Resources:
     gpus: int | None = None
     gpu_type: str | None = None  # the scheduler's or the vendor's word for it
     gpu_memory: int | None = None  # bytes, of each GPU
-    opencl: str | None = None  # a kind of OpenCL device, or "any"
     cpus: int | None = None
     memory: int | None = None  # bytes
     time: int | None = None  # seconds
     nodes: int | None = None
+    opencl: str | None = None  # a kind of OpenCL device, or "any"
 
 
 @dataclass(frozen=True)
