@@ -12,6 +12,7 @@ HEADER = 64
 RECORD = struct.Struct("=QQQ")  # start and end of a message in the stream, time in µs since 1970
 _FIELDS = struct.Struct("=QQQ")  # base, unit, number: see Segment
 SUFFIX = ".tape"
+NEW = ".new"  # behind the name of a file that is not, or not any more, part of a tape
 _POPULATE_WRITE = 23  # madvise(2): many faults at the price of one
 
 
@@ -86,15 +87,31 @@ class Segment(object):
 
     def remove(self) -> None:
         """Unlink it.  The mapping lives on as long as somebody, such as the link, holds a view of it."""
+        if self.path is not None:
+            self._remove_index(self.path)
+            _unlink(self.path)
+
+    def retire(self) -> None:
+        """It is not part of the tape any more, but `again` may make another of it.  Raises OSError."""
+        if self.path is not None:
+            self._remove_index(self.path)
+            retired = self.path + NEW
+            os.rename(self.path, retired)
+            self.path = retired
+
+    def _remove_index(self, path: str) -> None:
         if self._index is not None:
             os.close(self._index)
             self._index = None
-        if self.path is not None:
-            for path in (self.path, index_path(self.path)):
-                try:
-                    os.unlink(path)
-                except FileNotFoundError:
-                    pass
+        if not path.endswith(NEW):
+            _unlink(index_path(path))
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def index_path(path: str) -> str:
@@ -103,15 +120,13 @@ def index_path(path: str) -> str:
 
 def create(path: str, size: int, base: int, unit: int, number: int) -> Segment:
     """A new file with all its blocks: a full disk is an OSError here, and not a SIGBUS in the middle of a recv."""
-    temporary = path + ".new"
+    temporary = path + NEW
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         reserve(descriptor, size)
         os.write(descriptor, _FIELDS.pack(base, unit, number))
         data = mmap.mmap(descriptor, size)
-        index = os.open(
-            index_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
+        index = _new_index(path)
         os.rename(temporary, path)
     except OSError:
         os.unlink(temporary)
@@ -119,6 +134,34 @@ def create(path: str, size: int, base: int, unit: int, number: int) -> Segment:
     finally:
         os.close(descriptor)
     return Segment(data, base, unit, number, path, index)
+
+
+def again(old: Segment, path: str, base: int, unit: int, number: int) -> Optional[Segment]:
+    """A new one out of one that was retired: its pages are there already, which is half of a large message's price.
+
+    None: somebody, such as the link, still holds a view of it.  Raises OSError.
+    """
+    if old.path is None:
+        return None
+    old.view.release()
+    try:
+        old.map.resize(len(old.map))  # refused as long as there is a view
+    except BufferError:
+        return None
+    old.map[: _FIELDS.size] = _FIELDS.pack(base, unit, number)
+    index = _new_index(path)
+    try:
+        os.rename(old.path, path)
+    except OSError:
+        os.close(index)
+        raise
+    return Segment(old.map, base, unit, number, path, index)
+
+
+def _new_index(path: str) -> int:
+    return os.open(
+        index_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600
+    )
 
 
 def create_in_memory(size: int, base: int, unit: int, number: int) -> Segment:
@@ -146,13 +189,13 @@ def load(path: str) -> Segment:
 
 
 def found(directory: str, name: str) -> List[str]:
-    """The files of a tape, oldest first; what was being made when somebody died is removed."""
+    """The files of a tape, oldest first; what was being made, or had been let go, when somebody died is removed."""
     paths = []
     for entry in os.listdir(directory):
         if entry.startswith(name + "."):
             path = os.path.join(directory, entry)
             if entry.endswith(SUFFIX):
                 paths.append(path)
-            elif entry.endswith(".new"):
+            elif entry.endswith(NEW):
                 os.unlink(path)
     return sorted(paths)

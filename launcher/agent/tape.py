@@ -69,6 +69,7 @@ class Tape(object):
         self._next_size = min(first_size, self._size)
         self._serial = 0
         self._segments: List[Segment] = []
+        self._retired: List[Segment] = []
         self._scanner = Scanner()
         self._unit = 0  # where the message begins that is coming in
         self._scanned = 0
@@ -219,9 +220,23 @@ class Tape(object):
 
     def _create(self, size: int) -> Segment:
         path = os.path.join(self._directory, "%s.%08d%s" % (self.name, self._serial + 1, segments.SUFFIX))
-        made = segments.create(path, size, self.words[END], self._unit, self.last + 1)
+        made = self._again(path) if size == self._size else None
+        if made is None:
+            made = segments.create(path, size, self.words[END], self._unit, self.last + 1)
         self._serial += 1
         self.in_memory = False
+        return made
+
+    def _again(self, path: str) -> Optional[Segment]:
+        """One that is not needed any more, as a new one."""
+        made: Optional[Segment] = None
+        while made is None and self._retired:
+            retired = self._retired.pop()
+            try:
+                made = segments.again(retired, path, self.words[END], self._unit, self.last + 1)
+            finally:
+                if made is None:
+                    retired.remove()
         return made
 
     def _held(self) -> int:
@@ -279,7 +294,13 @@ class Tape(object):
                 oldest.size_of(number) if number < last_here else self.size_of(number) for number in gone
             )
             self._lost(gone[0], gone[-1], size)
-        oldest.remove()
+        if oldest.in_memory or HEADER + oldest.capacity != self._size:
+            oldest.remove()
+            return
+        oldest.retire()
+        self._retired.append(oldest)
+        if len(self._retired) > max(self.bound // self._size // 8, 1):
+            self._retired.pop(0).remove()
 
     def _lost(self, first: int, last: int, size: Optional[int]) -> None:
         words = self.words

@@ -217,6 +217,38 @@ def test_views_outlive_the_segment(tmp_path: Path, pair: tuple[socket.socket, so
     assert b"".join(views) == first
 
 
+def test_files_are_used_again_unless_somebody_looks_at_them(
+    tmp_path: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    create = segments.create
+
+    def counted(path: str, *more: int) -> segments.Segment:
+        made.append(path)
+        return create(path, *more)
+
+    monkeypatch.setattr(segments, "create", counted)
+    looked_at = 0
+    record = make(tmp_path, bound=256 * 1024)
+    held: list[memoryview] = []
+    for turn in range(40):
+        pair[1].sendall(encoded(bytes([turn]) * 60000))
+        take(record, pair[0])
+        if turn == 20:
+            held = record.message(record.last)[1]
+            looked_at = len(made)
+    assert looked_at <= 7  # four that are the bound, the first small one, and what the start needs
+    assert looked_at < len(made) <= looked_at + 2  # in place of those that are looked at
+    assert b"".join(held) == encoded(bytes([20]) * 60000)
+    for number in range(record.first, record.last + 1):
+        assert content(record, number) == encoded(bytes([number - 1]) * 60000)
+    on_disk = sum(path.stat().st_size for path in tmp_path.glob("iopub.*.tape*"))
+    assert on_disk <= 256 * 1024 * 9 // 8 + 65536
+    successor = make(tmp_path, bound=256 * 1024)
+    assert (successor.first, successor.last) == (record.first, record.last)
+    assert not list(tmp_path.glob("*.new"))
+
+
 def test_nonsense_is_refused(tmp_path: Path, pair: tuple[socket.socket, socket.socket]) -> None:
     record = make(tmp_path)
     pair[1].sendall(encoded(b"good") + b"\xf0\xff" + bytes(100))
@@ -319,7 +351,7 @@ WORKER = """
 import select, socket, sys
 from farkernel.launcher.agent.tape import Tape
 source = socket.socket(fileno=int(sys.argv[1]))
-record = Tape(sys.argv[2], "iopub", 1 << 30, 8192, 131072)
+record = Tape(sys.argv[2], "iopub", int(sys.argv[3]), 8192, 131072)
 print(record.last, flush=True)
 while True:
     select.select([source], [], [])
@@ -351,14 +383,17 @@ def stream(seed: int) -> Iterator[bytes]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_kill_at_any_instant_neither_loses_nor_doubles_a_byte(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "bound"), [(1, 1 << 30), (2, 1 << 30), (3, 2 << 20)])
+def test_a_kill_at_any_instant_neither_loses_nor_doubles_a_byte(
+    tmp_path: Path, seed: int, bound: int
+) -> None:
+    """With the small bound most are let go again, and their files are used again."""
     ours, kernels = socket.socketpair()
     enough = threading.Event()
     writer = threading.Thread(target=flood, args=(kernels, seed, enough))
     writer.start()
     chance = random.Random(seed + 100)
-    command = [sys.executable, "-c", WORKER, str(ours.fileno()), str(tmp_path)]
+    command = [sys.executable, "-c", WORKER, str(ours.fileno()), str(tmp_path), str(bound)]
     kills = grown = 0
     before = -1
     while kills < 40:
@@ -376,10 +411,11 @@ def test_a_kill_at_any_instant_neither_loses_nor_doubles_a_byte(tmp_path: Path, 
     ours.close()
     said = done.stdout.split()
     assert said[-2] == b"end"
-    record = Tape(str(tmp_path), "iopub", 1 << 30, 8192, 131072)
+    record = Tape(str(tmp_path), "iopub", bound, 8192, 131072)
     assert record.last == int(said[-1])
     assert grown > 20  # it did work in between
     expected = stream(seed)
-    for number in range(1, record.last + 1):
-        assert content(record, number) == next(expected), number
+    assert (record.first == 1) == (bound == 1 << 30)
+    for number, message in enumerate(itertools.islice(expected, record.last), 1):
+        assert number < record.first or content(record, number) == message, number
     assert not record.broken
