@@ -44,7 +44,7 @@ def indebted_backends() -> list[IndebtedBackend]:
     """Those that have written down something which is still to be given back, perhaps."""
     from .batch.journal import journal_directory
 
-    if not any(journal_directory().glob("*.json")):
+    if not any(journal_directory().glob("[!.]*.json")):
         return []
     return [cast(IndebtedBackend, find_backend("slurm"))]
 

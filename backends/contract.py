@@ -149,10 +149,16 @@ class Costly(Protocol):
         """For listings: ``job``, ``where``, ``since``, ``ends`` (seconds since 1970, or None)."""
 
     async def explain(self) -> Mapping[str, Any] | None:
-        """Something in it has died: the reason (``kind``, ``text``), if that is because the allocation is over."""
+        """Something in it has died: the reason (``kind``, ``text``), if that is because of the allocation.
+
+        With ``over`` it is over; with ``emptied`` it goes on, with another agent.
+        """
 
     async def look(self) -> float | None:
         """When it will end, as it is known now (that may have been changed)."""
+
+    def when_emptied(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
+        """``tell`` is called with the reason when all that ran in it has ended while it goes on, with another agent."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..contract import Route
 from .cluster import Cluster
-from .contract import Job
+from .contract import End, EndKind, Job
+from .ends import requeued_end
 from .job_script import PREFIX
 from .submission import Submission
 from .ways import JobRoute
@@ -32,15 +33,16 @@ class BatchAllocation:
         self._written_down = written_down
         self._begun = written_down
         self._owe = owe
+        self._tell_emptied: Callable[[Mapping[str, Any]], None] = _ignore
 
     def __repr__(self) -> str:
         return f"<BatchAllocation {self._submission!r}>"
 
     async def ready(self, report: Callable[[str], None]) -> Route:
         written_down, self._begun = self._begun, True
-        self.job = job = await self._submission.running(report, written_down)
+        self.job = job = await self._submission.running(report, written_down, self.job, self._requeued)
         report(f"{self._cluster.adapter.title} job {job.id} runs on {job.node}; its agent is starting")
-        return JobRoute(self._cluster, job)
+        return JobRoute(self._cluster, job, self._submission.entrance)
 
     def give_up(self) -> None:
         if self._begun:
@@ -60,7 +62,7 @@ class BatchAllocation:
             "since": record.created,
             "where": job.node if job else "",
             "ends": job.ends if job else None,
-            "way": self._cluster.way,
+            "way": self._submission.entrance.last,
         }
 
     async def explain(self) -> dict[str, Any] | None:
@@ -70,8 +72,21 @@ class BatchAllocation:
         if end is None:
             return None
         number = self._submission.record.job
+        if end.kind is EndKind.REQUEUED:
+            return self._emptied(end)
         text = f"the {self._cluster.adapter.title} job {number} is over: {end.text}"
-        return {"kind": end.kind.value, "text": f"{text}. {end.advice}".strip()}
+        return {"kind": end.kind.value, "text": f"{text}. {end.advice}".strip(), "over": True}
+
+    def when_emptied(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
+        self._tell_emptied = tell
+
+    def _requeued(self) -> None:
+        self._tell_emptied(self._emptied(requeued_end()))
+
+    def _emptied(self, end: End) -> dict[str, Any]:
+        words = end.text.removeprefix("it ")
+        text = f"the {self._cluster.adapter.title} job {self._submission.record.job} {words}. {end.advice}"
+        return {"kind": end.kind.value, "text": text, "emptied": True}
 
     async def look(self) -> float | None:
         if self.job is None:
@@ -80,3 +95,7 @@ class BatchAllocation:
         if found is not None:
             self.job = found
         return self.job.ends
+
+
+def _ignore(reason: Mapping[str, Any]) -> None:
+    """Nobody is in it."""

@@ -201,8 +201,8 @@ class BatchBackend:
         async def check() -> str:
             cluster = engine(user).cluster(target)
             await cluster.look(Job("", "fk-doctor", JobState.UNKNOWN))
-            way = f"; jobs were last entered by: {cluster.way}" if cluster.way else ""
-            return f"{cluster.adapter.title} answers{way}"
+            way = engine(user).journal.ways().get(str(target.address))
+            return f"{cluster.adapter.title} answers" + (f"; jobs were last entered by: {way}" if way else "")
 
         return [*await steps_to(front, user), Step("scheduler", check)]
 

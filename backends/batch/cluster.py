@@ -16,7 +16,6 @@ from dataclasses import replace
 from ...launcher.errors import FarkernelError
 from ..contract import Route
 from .contract import Adapter, Command, Job, JobState, NoScheduler, Request, Said, Wanted
-from .job_script import job_script
 from .runner import find_program, run
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,6 @@ class Cluster:
         self.adapter = adapter
         self.door = door
         self.preparation = f"{adapter.preparation}\n{find_program(adapter.program)}"
-        self.way = ""  # by which a job was entered last
         self.commands = 0  # how many were run, for those who want to know what we cost
         self._watches: set[Watch] = set()
         self._turns = asyncio.Semaphore(_AT_A_TIME)
@@ -79,11 +77,11 @@ class Cluster:
             f"<Cluster {self.adapter.title}, {len(self._watches)} jobs watched, {self.commands} commands run>"
         )
 
-    async def submit(self, request: Request) -> str:
+    async def submit(self, request: Request, script: str) -> str:
         """The new job's id.  Raises `Refused`, `RouteError` (nothing was sent), or `CannotTell` and `NoAnswer`: the
         job may be there all the same.
         """
-        command = self.adapter.submit(request, job_script())
+        command = self.adapter.submit(request, script)
         said = await self._run([command], _SUBMIT_DEADLINE)
         return self.adapter.submitted(said[0])
 

@@ -34,7 +34,7 @@ class CommandRoute:
 
     async def open(self, command: Sequence[str], receiver: Receiver) -> Stream:
         mark = secrets.token_hex(16)
-        threshold = _Threshold(mark.encode(), receiver)
+        threshold = Threshold(mark.encode(), receiver)
         stream = await self._door.open(("/bin/sh", "-s"), threshold)
         try:
             stream.write([self.script(mark, command).encode()])
@@ -43,7 +43,7 @@ class CommandRoute:
         except TimeoutError:
             stream.close()
             raise self._failed(f"nothing came back within {_DEADLINE:g} s") from None
-        except _Closed as closed:
+        except Closed as closed:
             stream.close()
             raise self._failed(str(closed)) from None
         except BaseException:
@@ -68,22 +68,22 @@ class CommandRoute:
         )
 
 
-class _Closed(Exception):
+class Closed(Exception):
     """The stream ended before the mark had come."""
 
 
-class _Threshold:
-    """Reads up to the mark, then passes everything on."""
+class Threshold:
+    """Reads up to the line with the mark, then passes everything on; ``crossed`` is what else the line said."""
 
     def __init__(self, mark: bytes, receiver: Receiver) -> None:
-        self._mark = mark + b"\n"
+        self._mark = mark
         self._receiver = receiver
         self._seen = bytearray()
         self._inside = False
         self._over = False
         self._early: list[bytes] = []
         self._ended: str | None = None
-        self.crossed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.crossed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def hand_over(self, stream: Stream) -> Stream:
         """The receiver may be called from now on."""
@@ -105,12 +105,14 @@ class _Threshold:
     def _look(self, data: bytes) -> None:
         self._seen += data
         place = self._seen.find(self._mark)
-        if place >= 0:
-            rest = bytes(self._seen[place + len(self._mark) :])
+        end = self._seen.find(b"\n", place)
+        if place >= 0 and end >= 0:
+            rest = bytes(self._seen[end + 1 :])
             self._early += [rest] if rest else []
-            self.crossed.set_result(None)
+            line = self._seen[place + len(self._mark) : end]
+            self.crossed.set_result(line.decode("ascii", "replace").strip())
         elif len(self._seen) > _MOST_NOISE:
-            self.crossed.set_exception(_Closed("it printed more than 64 KiB before it was inside"))
+            self.crossed.set_exception(Closed("it printed more than 64 KiB before it was inside"))
 
     def writable(self) -> None:
         if self._inside:
@@ -122,4 +124,4 @@ class _Threshold:
         elif self.crossed.done():
             self._ended = said
         else:
-            self.crossed.set_exception(_Closed(said or self._seen[-300:].decode("utf-8", "replace")))
+            self.crossed.set_exception(Closed(said or self._seen[-300:].decode("utf-8", "replace")))

@@ -48,6 +48,8 @@ class End:
     kind: EndKind
     text: str
     advice: str = ""
+    lags: bool = False
+    """The scheduler's accounts are behind, and will soon say more."""
 
 
 @dataclass(frozen=True)

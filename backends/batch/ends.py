@@ -38,6 +38,15 @@ def cancelled_end(by: str = "") -> End:
     return End(EndKind.CANCELLED, f"it was cancelled{by}", "Start the kernel again if that was not meant")
 
 
+def requeued_end() -> End:
+    """The job goes on, and nothing that ran in it does."""
+    return End(
+        EndKind.REQUEUED,
+        "it was put back into the queue (requeued), and all that ran in it has ended",
+        "Started again, the kernel begins anew as soon as the job runs",
+    )
+
+
 def time_limit_end(limit: str, where: str) -> End:
     """``where``: what sets the bounds, a queue or a partition."""
     text = f"its time limit was reached{f' ({limit})' if limit else ''}"

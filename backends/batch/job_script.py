@@ -1,7 +1,8 @@
 """The script of every job: the agent's program, and the lines that start it.
 
 It is the same for all requests and all schedulers: what differs (the job's name, Pythons to try) reaches it through
-the environment, so nothing from a configuration is ever part of a script (DESIGN §3, promise 5).
+the environment, so nothing from a configuration is ever part of a script (DESIGN §3, promise 5).  Only the keys of the
+job's own door (doorway.py) are in it: schedulers show a job's environment to others, and its script to nobody.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import base64
 import functools
 import textwrap
+import zlib
 
-from ..archive import PACKAGE, build_archive
+from ..archive import PACKAGE, build_archive, errand_text
 from ..boot import PYTHONS
 from .ends import BAD_NAME, NO_PYTHON
 
@@ -34,8 +36,14 @@ try:
     import base64, ctypes, mmap, os, tempfile, zlib
 except ImportError:
     sys.exit(99)
+parts = sys.stdin.read().split("\\n\\n")
+if len(parts) > 1 and os.fork() == 0:
+    door, own, other = [base64.b64decode(part) for part in parts[1:]]
+    names = {{"__name__": "doorway"}}
+    exec(zlib.decompress(door), names)
+    names["main"](own.decode("ascii"), other.decode("ascii"), sys.argv[2])
 program = tempfile.NamedTemporaryFile(suffix=".zip")
-program.write(base64.b64decode(sys.stdin.read()))
+program.write(base64.b64decode(parts[0]))
 program.flush()
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 sys.path.insert(0, program.name)
@@ -73,7 +81,7 @@ unset {idle} {tried} FARKERNEL_JOB_NAME
 IFS=:
 for python in $tried {pythons}; do
   command -v "$python" >/dev/null 2>&1 || continue
-  "$python" -E -s -c '{start}' "$name" <<'FARKERNEL'
+  "$python" -E -s -c '{start}' "$name" "$note" <<'FARKERNEL'
 {archive}
 FARKERNEL
   status=$?
@@ -88,13 +96,27 @@ exit {no_python}
 @functools.lru_cache(maxsize=1)
 def job_script() -> str:
     """Pure ASCII, about 100 KiB: schedulers take some MiB (slurm.conf(5): max_script_size)."""
-    archive = base64.b64encode(build_archive().content).decode()
+    return _script(_lines(build_archive().content))
+
+
+def job_script_with_door(own: str, other: str) -> str:
+    """With a door that has this key and certificate (PEM), and opens to who has the other certificate's key."""
+    door = zlib.compress(errand_text("doorway").encode(), 9)
+    parts = [build_archive().content, door, own.encode("ascii"), other.encode("ascii")]
+    return _script("\n\n".join(map(_lines, parts)))
+
+
+def _lines(content: bytes) -> str:
+    return "\n".join(textwrap.wrap(base64.b64encode(content).decode(), 76))
+
+
+def _script(archive: str) -> str:
     return _SCRIPT.format(
         idle=IDLE,
         tried=TRIED_FIRST,
         pythons=" ".join(PYTHONS),
         start=_START,
-        archive="\n".join(textwrap.wrap(archive, 76)),
+        archive=archive,
         no_python=NO_PYTHON,
         bad_name=BAD_NAME,
         rendezvous=RENDEZVOUS,

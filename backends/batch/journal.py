@@ -10,12 +10,13 @@ import enum
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from ...launcher.agent.places import private_directory
 from ...launcher.errors import FarkernelError
 from ...launcher.keeper.store import StoreError, checked_name, state_directory, write_atomically
+from .door_keys import DoorKeys
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +51,12 @@ class Record:
     ssh: str = ""  # how the login host is reached, as the target's configuration said (launcher/settings.py)
     ssh_config: str = ""
     created: float = field(default_factory=time.time)
+    door: dict[str, str] = field(default_factory=dict, repr=False)  # the fields of its `DoorKeys`
 
     @classmethod
     def from_dict(cls, found: dict[str, object]) -> Record:
         """Raises `ValueError`, `KeyError` or `FarkernelError` for what is no record."""
-        created = found.get("created")
+        created, door = found.get("created"), found.get("door")
         return cls(
             key=str(found["key"]),
             address=str(found["address"]),
@@ -64,7 +66,13 @@ class Record:
             ssh=str(found.get("ssh", "")),
             ssh_config=str(found.get("ssh_config", "")),
             created=float(created) if isinstance(created, int | float) else 0.0,
+            door={str(name): str(each) for name, each in door.items()} if isinstance(door, dict) else {},
         )
+
+    def door_keys(self) -> DoorKeys | None:
+        """None: its job has no door."""
+        names = {each.name for each in fields(DoorKeys)}
+        return DoorKeys(**self.door) if set(self.door) == names else None
 
 
 class Journal:
@@ -102,6 +110,26 @@ class Journal:
     def forget(self, record: Record) -> None:
         """The job is over, or was never there."""
         self._path(record).unlink(missing_ok=True)
+
+    def ways(self) -> dict[str, str]:
+        """By address of a target: the way by which its last job was entered."""
+        try:
+            found = json.loads(self._ways.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return {str(name): str(each) for name, each in found.items()} if isinstance(found, dict) else {}
+
+    def remember_way(self, address: str, way: str) -> None:
+        ways = self.ways()
+        if ways.get(address) != way:
+            try:
+                write_atomically(self._ways, json.dumps({**ways, address: way}, indent=1).encode())
+            except StoreError as error:
+                log.warning("%s; the way into jobs will be looked for again", error)
+
+    @property
+    def _ways(self) -> Path:
+        return self._directory / ".ways.json"  # no record: `load` passes over what begins with a dot
 
     def _path(self, record: Record) -> Path:
         return self._directory / f"{checked_name(record.name)}.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...launcher.text import one_line
 from .contract import CannotTell, Command, End, EndKind, Job, JobState, Refused, Request, Said, Wanted, WayIn
@@ -14,6 +15,15 @@ MIB = 1 << 20
 FIELDS = "%i|%j|%T|%B|%S|%e|%P|%r"
 # Times as seconds since 1970: the login host's time zone need not be ours (squeue(1), ENVIRONMENT VARIABLES).
 EPOCH = {"SLURM_TIME_FORMAT": "%s"}
+# The user's name is not known where we are.
+_ACCOUNTS = """\
+rows=$(sacct --noheader --parsable2 --jobs "$1" --format State,ExitCode,MaxRSS,ReqMem,NodeList) || exit
+printf '%s\\n' "$rows"
+number=$(printf '%s\\n' "$rows" | sed -n 's/^CANCELLED by \\([0-9][0-9]*\\)|.*/\\1/p' | head -n 1)
+[ -z "$number" ] || printf 'who|%s\\n' "$(id -un "$number" 2>/dev/null)"
+"""
+# Words of the controller that the accounts make more of.
+_WORTH_WAITING = ("CANCELLED", "OUT_OF_MEMORY")
 _REFUSALS = re.compile(
     r"Batch job submission failed: (?!.*(Socket timed out|Unable to contact|Zero Bytes|Transport|Communication|"
     r"Slurm temporarily unable|timed out|Slurm backup controller|Protocol authentication))"
@@ -86,18 +96,15 @@ class Slurm:
         return [] if said.status or said.cut else said.out.split()
 
     def details(self, job: str) -> Sequence[Command]:
-        fields = "State,ExitCode,MaxRSS,ReqMem,NodeList"
         return [
             Command(("scontrol", "--oneliner", "show", "job", job)),
-            Command(("sacct", "--noheader", "--parsable2", "--jobs", job, "--format", fields)),
+            Command(("sh", "-c", _ACCOUNTS, "sh", job)),
         ]
 
     def ended(self, job: Job, said: Sequence[Said]) -> Job:
         shown, accounted = said
         facts = dict(re.findall(r"(?:^|\s)([A-Za-z:/]+)=(\S*)", shown.out)) if shown.status == 0 else {}
-        rows = (
-            [line.split("|") for line in accounted.out.splitlines() if line] if accounted.status == 0 else []
-        )
+        rows, who = _accounts(accounted)
         word = facts.get("JobState") or (rows[0][0] if rows else "")
         if not word:
             if shown.status and "Invalid job id" not in shown.err:
@@ -110,7 +117,9 @@ class Slurm:
         state = STATES.get(word.split()[0], JobState.UNKNOWN)
         if state is not JobState.ENDED:
             return _with(job, state, None)
-        return _with(job, state, _end(word, facts, rows))
+        # The controller knows at once how a job ended, the accounts by whom and with how much memory: seconds later.
+        lags = bool(rows) and word in _WORTH_WAITING and rows[0][0].split()[0] != word.split()[0]
+        return _with(job, state, replace(_end(word, facts, [] if lags else rows, who), lags=lags))
 
     def cancel(self, job: str) -> Command:
         return Command(("scancel", job))
@@ -185,14 +194,27 @@ def _without_prefix(text: str) -> str:
     )
 
 
-def _end(word: str, facts: dict[str, str], rows: list[list[str]]) -> End:
-    state, _, rest = word.partition(" ")
+def _accounts(said: Said) -> tuple[list[list[str]], str]:
+    """What sacct knows of the job and its steps, and who cancelled it."""
+    if said.status != 0:
+        return [], ""
+    lines = [line.split("|") for line in said.out.splitlines() if line]
+    who = next((one_line(line[1])[:60] for line in lines if line[0] == "who"), "")
+    return [line for line in lines if line[0] != "who" and len(line) == 5], who
+
+
+def _end(word: str, facts: dict[str, str], rows: list[list[str]], who: str) -> End:
+    state = word.partition(" ")[0]
     node = facts.get("BatchHost") or (rows[0][4] if rows else "")
     if state == "TIMEOUT":
         return time_limit_end(facts.get("TimeLimit", ""), "partition")
     if state == "OUT_OF_MEMORY":
-        asked = facts.get("MinMemoryNode") or facts.get("MinMemoryCPU") or (rows[0][3] if rows else "")
-        return out_of_memory_end(asked, max((row[2] for row in rows if len(row) > 2), key=_size, default=""))
+        allocated = re.search(r"mem=([^,]+)", facts.get("AllocTRES") or facts.get("TRES") or "")
+        asked = (
+            facts.get("MinMemoryNode") or (allocated[1] if allocated else "") or (rows[0][3] if rows else "")
+        )
+        used = max((_size(row[2]) for row in rows), default=0.0)
+        return out_of_memory_end(_readable(_size(asked)), _readable(used))
     if state == "PREEMPTED":
         return End(
             EndKind.PREEMPTED, "a job of higher priority took its place (preempted)", "Start the kernel again"
@@ -204,14 +226,20 @@ def _end(word: str, facts: dict[str, str], rows: list[list[str]]) -> End:
     if state == "DEADLINE":
         return End(EndKind.TIME_LIMIT, "its deadline was reached")
     if state == "CANCELLED":
-        return cancelled_end(f" by user {rest.removeprefix('by ')}" if rest.startswith("by ") else "")
+        # sacct(1): "CANCELLED by UID".
+        by = re.fullmatch(r"CANCELLED by ([0-9]+)", rows[0][0], re.ASCII) if rows else None
+        return cancelled_end(f" by {who or f'user {by[1]}'}" if by else "")
     status, _, signal = (facts.get("ExitCode") or (rows[0][1] if rows else "0:0")).partition(":")
     return failed_end(int(status or 0), int(signal or 0), node)
 
 
+def _readable(size: float) -> str:
+    return f"{size / (1 << 30):.1f}G" if size >= 10 << 30 else f"{size / MIB:.0f}M" if size else ""
+
+
 def _size(text: str) -> float:
-    """sacct(1): "1234K", "1.5G"."""
-    match = re.fullmatch(r"([0-9.]+)([KMGT]?)", text, re.ASCII)
+    """sacct(1): "1234K", "1.5G"; before 21.08 with "n" or "c" behind it, for a node or a CPU."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMGT]?)[nc]?", text, re.ASCII)
     return float(match[1]) * 1024.0 ** " KMGT".index(match[2] or " ") if match else 0.0
 
 

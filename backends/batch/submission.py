@@ -10,12 +10,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from ...launcher.errors import FarkernelError
 from ..contract import RouteError
 from .cluster import Cluster
 from .contract import End, EndKind, Job, JobEnded, JobState, NoScheduler, Refused, Request
+from .door_keys import make_door_keys
+from .ends import requeued_end
+from .job_script import job_script, job_script_with_door
 from .journal import Journal, Phase, Record
+from .ways import Entrance
 from .words import waiting_text
 
 log = logging.getLogger(__name__)
@@ -24,8 +29,14 @@ log = logging.getLogger(__name__)
 LOOKS, SETTLE = 3, 10.0
 _ENDING_PATIENCE = 60.0
 _LONGEST_PAUSE = 60.0
+_ACCOUNTS_PATIENCE = 5.0
+_WAITING = (JobState.QUEUED, JobState.HELD, JobState.STARTING)
 
 Report = Callable[[str], None]
+
+
+def _nothing() -> None:
+    """Nobody needs to know."""
 
 
 class Submission:
@@ -40,18 +51,29 @@ class Submission:
     def __repr__(self) -> str:
         return f"<Submission {self.record.name}, {self.record.phase.value}, job {self.record.job or 'not known'}>"
 
-    async def running(self, report: Report, written_down: bool) -> Job:
+    async def running(
+        self,
+        report: Report,
+        written_down: bool,
+        ran: Job | None = None,
+        requeued: Callable[[], None] = _nothing,
+    ) -> Job:
         """Submit it unless that was done (``written_down``: perhaps), and wait until it runs.
 
+        ``ran``: as it was when it ran before; ``requeued`` is called when it turns out that it has begun anew since.
         Raises `Refused`, `JobEnded`, `RouteError`.  A scheduler that does not answer is waited for.
         """
         if self.record.phase is Phase.SUBMITTING:
             await self._submit(report, written_down)
-        return await self._until_running(report)
+        return await self._until_running(report, ran, requeued)
 
     async def _submit(self, report: Report, doubtful: bool) -> None:
         title = self._cluster.adapter.title
+        if not doubtful:
+            self.record.door = asdict(await asyncio.to_thread(make_door_keys))
         self._journal.save(self.record)
+        keys = self.record.door_keys()
+        script = job_script_with_door(keys.job_key, keys.keeper_certificate) if keys else job_script()
         while True:
             if doubtful:
                 job = await self._look_for(report)
@@ -60,7 +82,7 @@ class Submission:
                     return
             report(f"submitting a job to {title}")
             try:
-                self._submitted(await self._cluster.submit(self._request))
+                self._submitted(await self._cluster.submit(self._request, script))
                 return
             except (Refused, NoScheduler):
                 self._journal.forget(self.record)
@@ -75,6 +97,8 @@ class Submission:
     def _submitted(self, job: str) -> None:
         self.record.job = job
         self.record.phase = Phase.SUBMITTED
+        if self.record.door:
+            self.record.door["job_key"] = ""  # it need not lie here any more
         self._journal.save(self.record)
 
     async def _look_for(self, report: Report) -> Job | None:
@@ -95,7 +119,7 @@ class Submission:
                 first = first or time.monotonic()
         return None
 
-    async def _until_running(self, report: Report) -> Job:
+    async def _until_running(self, report: Report, ran: Job | None, requeued: Callable[[], None]) -> Job:
         missing, ending = 0, 0.0
         with self._cluster.watching(self.record.name, self.record.job) as watch:
             while True:
@@ -116,6 +140,9 @@ class Submission:
                 missing = 0
                 job = self._one_of(found)
                 await self._cancel_doubles(found, job)
+                if ran is not None and _begun_anew(ran, job):
+                    ran = None
+                    requeued()
                 if job.state is JobState.RUNNING and job.node:
                     return job
                 ending = ending or time.monotonic() if job.state is JobState.ENDING else 0.0
@@ -149,7 +176,7 @@ class Submission:
         for _ in range(3):
             try:
                 answer = await self._cluster.details(job)
-                if answer.end is None or answer.end.kind is not EndKind.GONE:
+                if answer.end is None or not (answer.end.kind is EndKind.GONE or answer.end.lags):
                     return answer
             except RouteError:
                 raise
@@ -160,7 +187,7 @@ class Submission:
 
     def _over(self, job: Job) -> None:
         """Raises `JobEnded`, unless the job turns out to be alive."""
-        if job.state in (JobState.QUEUED, JobState.HELD, JobState.STARTING, JobState.RUNNING):
+        if job.state in (*_WAITING, JobState.RUNNING):
             return
         end = job.end or End(EndKind.GONE, "it has ended, and the scheduler does not say why")
         self._journal.forget(self.record)
@@ -169,6 +196,7 @@ class Submission:
     async def why_it_ended(self, deadline: float) -> End | None:
         """Called when what ran in the job has died: why the job is over, or None if it runs on (or cannot be told)."""
         until = time.monotonic() + deadline
+        known = time.monotonic() + _ACCOUNTS_PATIENCE
         pause = 0.3
         while self.record.job:
             try:
@@ -176,8 +204,13 @@ class Submission:
             except FarkernelError as error:
                 log.warning("job %s: %s", self.record.name, error)
                 return None
-            lags = job.end is not None and job.end.kind is EndKind.GONE
-            late = time.monotonic() + pause > until
+            if job.state in _WAITING:
+                return requeued_end()
+            lags = job.end is not None and (job.end.kind is EndKind.GONE or job.end.lags)
+            # Accounts that are behind are waited for, but not for long: the end itself is known.
+            late = time.monotonic() + pause > (
+                min(until, known) if job.end is not None and job.end.lags else until
+            )
             if job.end is not None and (late or not lags):
                 return job.end
             if late or (not lags and job.state is not JobState.ENDING and pause > 1.0):
@@ -185,6 +218,16 @@ class Submission:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 3.0)
         return None
+
+    @property
+    def entrance(self) -> Entrance:
+        """What its job's ways in need to know."""
+        record = self.record
+        return Entrance(
+            record.door_keys(),
+            self._journal.ways().get(record.address, ""),
+            lambda way: self._journal.remember_way(record.address, way),
+        )
 
     # the end
 
@@ -218,6 +261,12 @@ class Submission:
         for job in alive:
             await self._cluster.cancel(job.id)
         return not alive
+
+
+def _begun_anew(ran: Job, job: Job) -> bool:
+    """Whether what ran once is not that run any more."""
+    later = ran.starts is not None and job.starts is not None and job.starts > ran.starts
+    return job.state in _WAITING or (job.state is JobState.RUNNING and later)
 
 
 def _silently(sentence: str) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from ... import __version__
@@ -50,6 +50,9 @@ class Tenant(Protocol):
     def allocation_lost(self, error: FarkernelError) -> None:
         """It is over: nothing will bring this allocation back."""
 
+    def allocation_emptied(self, reason: Mapping[str, Any]) -> None:
+        """It goes on, but what ran in it has ended."""
+
 
 class HeldAllocation:
     """One allocation, its agent and its tenants.  Runs from the first tenant to `LINGER` after the last."""
@@ -72,6 +75,8 @@ class HeldAllocation:
         self._allocation = allocation
         self.costly = allocation if isinstance(allocation, Costly) else None
         self._ending = EndingNotice(self.costly, self._notice) if self.costly is not None else None
+        if self.costly is not None:
+            self.costly.when_emptied(self._emptied)
         self._on_over = on_over
         self._reporters: set[Callable[[str], None]] = set()
         self._awaited: set[str] = set()
@@ -228,6 +233,10 @@ class HeldAllocation:
     def _report(self, sentence: str) -> None:
         for report in list(self._reporters):
             report(sentence)
+
+    def _emptied(self, reason: Mapping[str, Any]) -> None:
+        for tenant in list(self.tenants.values()):
+            tenant.allocation_emptied(reason)
 
     def _notice(self, sentence: str) -> None:
         for tenant in list(self.tenants.values()):

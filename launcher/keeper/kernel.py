@@ -9,7 +9,7 @@ import contextlib
 import logging
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -165,7 +165,7 @@ class Kernel:
             not target.address.is_host and (self.allocation is None or former.get("over"))
         ):
             self.facts.asked = False  # there will be another allocation, and maybe of another size
-        if former.get("error") == KernelGone.kind or former.get("over"):
+        if former.get("error") == KernelGone.kind or former.get("over") or former.get("emptied"):
             self._count_anew()
         if target.address.members and former.get("kind") == "failed":
             self.avoid, self.facts.member = self.facts.member, ""
@@ -414,6 +414,10 @@ class Kernel:
         over = {"over": True} if held is not None and held.costly is not None else {}
         self._end({**reason_from_error(error.as_dict()), **over})
 
+    def allocation_emptied(self, reason: Mapping[str, Any]) -> None:
+        if self.state is KernelState.LIVE:
+            self._end({"tail": "", **reason})
+
     def _is_starting(self) -> bool:
         return self._bringing is not None and not self._bringing.done()
 
@@ -474,7 +478,7 @@ class Kernel:
         if reason.get("kind") != "oom" and (reason.get("kind") != "exit" or reason.get("status")):
             with contextlib.suppress(FarkernelError, TimeoutError):
                 because = await costly.explain()
-        self._end({**reason, **because, "over": True} if because else reason)
+        self._end({**reason, **(because or {})})
 
     # messages
 

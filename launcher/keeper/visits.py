@@ -7,7 +7,7 @@ import contextlib
 import json
 import secrets
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -148,6 +148,9 @@ class Visitor:
     def allocation_lost(self, error: FarkernelError) -> None:
         if not self.lost.done():
             self.lost.set_exception(error)
+
+    def allocation_emptied(self, reason: Mapping[str, Any]) -> None:
+        """What the visitor asks is asked of whatever agent there is."""
 
     def waiting(self, sentence: str) -> None:
         """Who asked sees that it takes its time."""

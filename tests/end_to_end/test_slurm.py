@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,10 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from farkernel.launcher.errors import FarkernelError
-
-from ..sites.batch_notebook import Notebook
+from ..sites.batch_notebook import Notebook, another_keeper, kill_keeper
 from ..sites.engine import Engine, collect, run_cell, wait_until
+from ..sites.notebook_server import NotebookServer
 from ..sites.slurm import SlurmSite, Wrappers
 from ..sites.ssh import Sshd
 
@@ -171,25 +169,6 @@ def test_the_keeper_killed_with_a_live_kernel(notebook: Notebook, slurm: SlurmSi
     assert list(slurm.jobs()) == [job]
 
 
-def kill_keeper(engine: Engine) -> None:
-    """Whoever wants something of it then starts the next one."""
-    keeper = engine.keeper_pid()
-    os.kill(keeper, signal.SIGKILL)
-    another_keeper(engine, keeper)
-
-
-def another_keeper(engine: Engine, former: int) -> None:
-    """Wait for it: a plain client takes a heartbeat that stops for a second for the kernel's death."""
-
-    def again() -> bool:
-        try:
-            return engine.keeper_pid() != former
-        except FarkernelError:
-            return False
-
-    wait_until(again, "another keeper")
-
-
 def reason(engine: Engine) -> str:
     """Of the only kernel, once it has ended."""
 
@@ -215,6 +194,22 @@ def test_the_time_limit(notebook: Notebook, slurm: SlurmSite, engine: Engine) ->
     slurm.command("scontrol", "update", f"jobid={job}", "EndTime=now+1")
     error = collect(notebook.client, msg_id, deadline=90).error
     assert f"the Slurm job {job} is over: its time limit was reached" in error
+
+
+def test_the_notebook_server_is_killed(slurm: SlurmSite, engine: Engine, home: Path) -> None:
+    """The next one takes the same kernel up, in the same job."""
+    target(engine)
+    with NotebookServer(home) as server:
+        with server.session("a.ipynb", "gpu") as session:
+            session.run("x = 41", 60)
+        (job,) = slurm.jobs("RUNNING")
+        server.kill()
+    with NotebookServer(home) as server, server.session("a.ipynb", "gpu") as session:
+        code = "import os; print(x + 1, os.environ['SLURM_JOB_ID'])"
+        assert session.run(code).text.endswith(f"42 {job}\n")
+        assert list(slurm.jobs()) == [job]
+        server.rest("DELETE", f"api/sessions/{session.id}")
+        wait_until(lambda: not slurm.jobs(), "the job to be given back")
 
 
 def test_a_refused_request(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from .engine import DEADLINE, run_cell
+from farkernel.launcher.errors import FarkernelError
+
+from .engine import DEADLINE, Engine, run_cell, wait_until
 
 
 class Notebook:
@@ -42,3 +46,22 @@ class Notebook:
         self.client.stop_channels()
         if self.manager.has_kernel:
             self.manager.shutdown_kernel()
+
+
+def kill_keeper(engine: Engine) -> None:
+    """Whoever wants something of it then starts the next one."""
+    keeper = engine.keeper_pid()
+    os.kill(keeper, signal.SIGKILL)
+    another_keeper(engine, keeper)
+
+
+def another_keeper(engine: Engine, former: int) -> None:
+    """Wait for it: a plain client takes a heartbeat that stops for a second for the kernel's death."""
+
+    def again() -> bool:
+        try:
+            return engine.keeper_pid() != former
+        except FarkernelError:
+            return False
+
+    wait_until(again, "another keeper")

@@ -11,6 +11,9 @@ import secrets
 import subprocess
 from types import TracebackType
 
+# Of a switch: for documentation (RFC 5737); the same in each network, because none leads out.
+_SEGMENT = "192.0.2"
+
 _networks = itertools.count(secrets.randbelow(1 << 14))
 
 
@@ -68,6 +71,19 @@ class Network:
             self._routes.append(f"{base}.{low}/30")
             ip("route", "add", "unreachable", self._routes[-1])
         return ends
+
+    def segment(self, *spaces: str) -> list[str]:
+        """Join hosts by a switch of their own, which leads nowhere else; gives each host's address on it."""
+        switch = self.host("sw")
+        ip("-n", switch, "link", "add", "sw", "type", "bridge", "forward_delay", "0", "stp_state", "0")
+        ip("-n", switch, "link", "set", "sw", "up")
+        addresses = [f"{_SEGMENT}.{index}" for index in range(1, len(spaces) + 1)]
+        for index, (space, address) in enumerate(zip(spaces, addresses, strict=True)):
+            ip("-n", switch, "link", "add", f"p{index}", "type", "veth", "peer", "name", "in", "netns", space)
+            ip("-n", switch, "link", "set", f"p{index}", "master", "sw", "up")
+            ip("-n", space, "address", "add", f"{address}/24", "dev", "in")
+            ip("-n", space, "link", "set", "in", "up")
+        return addresses
 
     def pull(self, space: str, number: int) -> None:
         """The cable (the first has number 0) is out at that end: silence, no reset."""

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -85,7 +85,7 @@ class SlurmSite:
             (self.root / each).mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o755)
         self._write_configuration()
-        self._start_munge()
+        start_munge(self.root)
         self.start_controller()
         for name in _NODES:
             self.start_node(name)
@@ -192,32 +192,8 @@ class SlurmSite:
             f"NodeName=gpu1 Name=gpu Type=a100 File={self.root}/dev/nvidia[0-1]\n"
         )
 
-    def _start_munge(self) -> None:
-        key = self.root / "munge" / "key"
-        key.touch(mode=0o600)
-        key.write_bytes(secrets.token_bytes(1024))
-        self._run(
-            _DAEMONS + "munged",
-            "--force",
-            f"--key-file={key}",
-            f"--socket={self.root}/munge.socket",
-            f"--pid-file={self.root}/munged.pid",
-            f"--log-file={self.root}/munged.log",
-            f"--seed-file={self.root}/munge/seed",
-            "--num-threads=1",
-        )
-
     def _run(self, *argv: str) -> None:
-        done = subprocess.run(
-            argv,
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        if done.returncode:
-            raise AssertionError(f"{argv[0]}: {done.stderr.strip()}")
+        _start(argv, self.environment)
 
     def _wait_idle(self) -> None:
         deadline = time.monotonic() + 30
@@ -236,6 +212,33 @@ class SlurmSite:
             return int((self.root / f"{name}.pid").read_text())
         except (OSError, ValueError):
             return None
+
+
+def start_munge(root: Path) -> None:
+    """munged with a key and a socket of its own; its process id is in ``munged.pid``."""
+    key = root / "munge" / "key"
+    key.touch(mode=0o600)
+    key.write_bytes(secrets.token_bytes(1024))
+    command = [
+        _DAEMONS + "munged",
+        "--force",
+        f"--key-file={key}",
+        f"--socket={root}/munge.socket",
+        f"--pid-file={root}/munged.pid",
+        f"--log-file={root}/munged.log",
+        f"--seed-file={root}/munge/seed",
+        "--num-threads=1",
+    ]
+    _start(command, {})
+
+
+def _start(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    """A daemon, which goes into the background by itself."""
+    done = subprocess.run(
+        argv, env={**os.environ, **environment}, capture_output=True, text=True, timeout=30, check=False
+    )
+    if done.returncode:
+        raise AssertionError(f"{argv[0]}: {done.stderr.strip()}")
 
 
 class Wrappers:

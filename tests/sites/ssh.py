@@ -107,7 +107,8 @@ class Sshd:
     def know(self) -> None:
         """The client knows the host's key."""
         public = (self.directory / "host_key.pub").read_text().split()
-        self.known_hosts.write_text(f"[{self.address_there}]:{self.port} {public[0]} {public[1]}\n")
+        name = self.address_there if self.port == 22 else f"[{self.address_there}]:{self.port}"
+        self.known_hosts.write_text(f"{name} {public[0]} {public[1]}\n")
 
     def config(self) -> str:
         """sshd_config.  Where a keyword is given twice the first counts (sshd_config(5)), so the test's own stand first."""

@@ -200,7 +200,7 @@ def test_a_dead_controller_says_nothing_about_the_end() -> None:
     ("row", "kind", "words"),
     [
         ("CANCELLED by 1000|0:0||1G|c1", EndKind.CANCELLED, "it was cancelled by user 1000"),
-        ("OUT_OF_MEMORY|0:125||4G|c1\nOUT_OF_MEMORY|0:125|4189236K|4G|c1", EndKind.OUT_OF_MEMORY, "it ran out of memory (it had 4G and used 4189236K)"),
+        ("OUT_OF_MEMORY|0:125||4G|c1\nOUT_OF_MEMORY|0:125|4189236K|4G|c1", EndKind.OUT_OF_MEMORY, "it ran out of memory (it had 4096M and used 4091M)"),
         ("PREEMPTED|0:0||1G|c1", EndKind.PREEMPTED, "a job of higher priority took its place (preempted)"),
         ("NODE_FAIL|0:0||1G|c7", EndKind.NODE_FAILED, "its node c7 failed"),
         ("FAILED|97:0||1G|c1", EndKind.FAILED, "no Python 3.6 or newer was found on c1"),
@@ -214,6 +214,33 @@ def test_accounts_are_asked_when_the_controller_has_forgotten(row: str, kind: En
     end = ADAPTER.ended(Job("99999", "fk-x", JobState.UNKNOWN), said).end
     assert end is not None
     assert (end.kind, end.text) == (kind, words)
+
+
+CANCELLED = "JobId=7 UserId=ann(1000) JobState=CANCELLED ExitCode=0:15 NumNodes=1 TRES=cpu=1,mem=2G,node=1 BatchHost=c1\n"
+
+
+@pytest.mark.parametrize(
+    ("accounts", "words", "lags"),
+    [
+        ("RUNNING|0:0||2G|c1\n", "it was cancelled", True),
+        ("CANCELLED by 0|0:0||2G|c1\nwho|root\n", "it was cancelled by root", False),
+        ("CANCELLED by 4711|0:0||2G|c1\nwho|\n", "it was cancelled by user 4711", False),
+        ("", "it was cancelled", False),
+    ],
+)
+def test_accounts_say_more_than_the_controller_and_later(accounts: str, words: str, lags: bool) -> None:
+    said = [Said(0, CANCELLED, ""), Said(0, accounts, "")]
+    end = ADAPTER.ended(Job("7", "fk-x", JobState.UNKNOWN), said).end
+    assert end is not None
+    assert (end.kind, end.text, end.lags) == (EndKind.CANCELLED, words, lags)
+
+
+def test_the_controllers_figure_of_memory() -> None:
+    """Without accounts nothing is known of what was used."""
+    said = [Said(0, CANCELLED.replace("CANCELLED", "OUT_OF_MEMORY"), ""), Said(1, "", "disabled")]
+    end = ADAPTER.ended(Job("7", "fk-x", JobState.UNKNOWN), said).end
+    assert end is not None
+    assert end.text == "it ran out of memory (it had 2048M)"
 
 
 def test_cancelling() -> None:

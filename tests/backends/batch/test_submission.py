@@ -138,7 +138,7 @@ def test_a_former_keeper_may_have_submitted(site: PbsSite, home: Path) -> None:
     async def act() -> None:
         first = Case(home, Forgetful(0))
         first.journal.save(first.record)  # as it is when the keeper is killed right after qsub
-        await first.cluster.submit(first.submission._request)
+        await first.cluster.submit(first.submission._request, "")
         second = Case(home, Forgetful(0))
         record = second.journal.find("pbs:///workq#k")
         assert record is not None
@@ -152,8 +152,8 @@ def test_a_former_keeper_may_have_submitted(site: PbsSite, home: Path) -> None:
 def test_one_that_is_there_twice_is_cancelled(site: PbsSite, home: Path) -> None:
     async def act() -> None:
         case = Case(home, Forgetful(0))
-        await case.cluster.submit(case.submission._request)
-        await case.cluster.submit(case.submission._request)
+        await case.cluster.submit(case.submission._request, "")
+        await case.cluster.submit(case.submission._request, "")
         assert await case.running(written_down=True) == "0.ctl"
 
     play(act())
@@ -167,7 +167,7 @@ def test_unwanted_before_anything_was_answered(site: PbsSite, home: Path) -> Non
     async def act() -> None:
         case = Case(home, Forgetful(0))
         case.journal.save(case.record)
-        await case.cluster.submit(case.submission._request)
+        await case.cluster.submit(case.submission._request, "")
         case.submission.unwanted()
         assert case.written["phase"] == "unwanted"
         assert case.journal.find(case.record.key) is None

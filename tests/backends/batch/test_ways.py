@@ -15,9 +15,10 @@ from farkernel.backends.batch import command_route
 from farkernel.backends.batch.cluster import Cluster
 from farkernel.backends.batch.command_route import CommandRoute
 from farkernel.backends.batch.contract import Job, JobState, WayIn
+from farkernel.backends.batch.door_keys import DoorKeys
 from farkernel.backends.batch.job_script import RENDEZVOUS
 from farkernel.backends.batch.slurm import Slurm
-from farkernel.backends.batch.ways import JobRoute, NoWay
+from farkernel.backends.batch.ways import Entrance, JobRoute, NoWay
 from farkernel.backends.contract import Question, RouteError, Stream
 from farkernel.backends.local import LocalRoute
 
@@ -161,15 +162,15 @@ def ssh(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home / "asked"
 
 
-def enter(adapter: Slurm, node: str = "") -> str:
+def enter(adapter: Slurm, node: str = "", keys: DoorKeys | None = None) -> str:
     """By which way it went."""
     ways: list[str] = []
 
     async def act() -> None:
         cluster = Cluster(adapter, LocalRoute(User()))
-        data, _ = await converse(JobRoute(cluster, job(node)), b"echo inside; exit\n")
+        route = JobRoute(cluster, job(node), Entrance(keys, remember=ways.append))
+        data, _ = await converse(route, b"echo inside; exit\n")
         assert data == b"inside\n"
-        ways.append(cluster.way)
 
     play(act())
     return ways[0]
@@ -214,10 +215,10 @@ def test_what_worked_is_tried_first(note: Path) -> None:
     async def act() -> None:
         adapter = Without(["false"])
         cluster = Cluster(adapter, LocalRoute(User()))
-        await converse(JobRoute(cluster, job()), b"exit\n")
-        assert cluster.way == "here"
+        ways: list[str] = []
+        await converse(JobRoute(cluster, job(), Entrance(remember=ways.append)), b"exit\n")
         adapter.command = ["env"]
-        await converse(JobRoute(cluster, job()), b"exit\n")
-        assert cluster.way == "here"
+        await converse(JobRoute(cluster, job(), Entrance(last=ways[0], remember=ways.append)), b"exit\n")
+        assert ways == ["here", "here"]
 
     play(act())

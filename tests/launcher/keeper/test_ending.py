@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -27,6 +27,9 @@ class Job:
         return {"ends": self.ends}
 
     async def explain(self) -> Mapping[str, Any] | None:
+        raise AssertionError
+
+    def when_emptied(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
         raise AssertionError
 
     async def look(self) -> float | None:

@@ -1,0 +1,252 @@
+"""What becomes of jobs on a cluster of whole machines, and which ways lead into them: a real Slurm with accounts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ..sites.accounts import account
+from ..sites.batch_notebook import Notebook, kill_keeper
+from ..sites.cluster import ClusterSite, NodeSshd, UserSshd
+from ..sites.engine import Engine, collect, run_cell, wait_until
+from ..sites.netns import Network
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(150)]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSite]:
+    with Network() as network:
+        site = ClusterSite(tmp_path_factory.mktemp("cluster"), network, accounts=True)
+        try:
+            site.start()
+            yield site
+        finally:
+            site.stop()
+
+
+@pytest.fixture
+def cluster(site: ClusterSite, engine: Engine) -> Iterator[ClusterSite]:
+    target(site, engine)
+    engine.entry("batch", "batch")
+    yield site
+    engine.close()
+    wait_until(lambda: not site.jobs(), "the jobs to be gone", deadline=20)
+
+
+def target(site: ClusterSite, engine: Engine, partition: str = "debug", **settings: object) -> None:
+    engine.target(
+        "batch",
+        **{
+            "address": f"slurm://root@{site.address}/{partition}",
+            "ssh_config": str(site.login.client_config),
+            "python": sys.executable,
+            "resources": {"memory": "300M", "time": "30m"},
+            **settings,
+        },
+    )
+
+
+@pytest.fixture
+def notebooks() -> Iterator[list[Notebook]]:
+    opened: list[Notebook] = []
+    yield opened
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def start(cluster: ClusterSite, notebooks: list[Notebook]) -> Callable[[], Notebook]:
+    def start() -> Notebook:
+        notebook = Notebook("batch")
+        notebooks.append(notebook)
+        notebook.ready(60)
+        return notebook
+
+    return start
+
+
+def way(engine: Engine) -> str:
+    (held,) = engine.client.request("list")["allocations"]
+    return str(held["way"])
+
+
+def test_a_kernel_on_a_node(cluster: ClusterSite, start: Callable[[], Notebook], engine: Engine) -> None:
+    notebook = start()
+    assert notebook.run("import os; print(os.uname().nodename)") == "c1"
+    assert way(engine) == "step"
+
+
+# -- what becomes of jobs --------------------------------------------------------------------------
+
+
+def only_job(cluster: ClusterSite) -> str:
+    (job,) = cluster.jobs("RUNNING")
+    return str(job)
+
+
+def busy(notebook: Notebook) -> str:
+    """A cell that runs until the end."""
+    msg_id = notebook.client.execute("print('at it', flush=True); import time; time.sleep(1000)")
+    notebook.said("at it")
+    return str(msg_id)
+
+
+def test_who_cancelled_it(cluster: ClusterSite, start: Callable[[], Notebook]) -> None:
+    notebook = start()
+    msg_id, job = busy(notebook), only_job(cluster)
+    cluster.command("scancel", job)
+    error = collect(notebook.client, msg_id).error
+    assert f"the Slurm job {job} is over: it was cancelled by root" in error
+
+
+def test_a_kernel_takes_too_much_memory(cluster: ClusterSite, start: Callable[[], Notebook]) -> None:
+    """The system ends the kernel and not the job: a restart goes on in it."""
+    notebook = start()
+    job = only_job(cluster)
+    msg_id = notebook.client.execute("hog = bytearray(500 << 20)")
+    error = collect(notebook.client, msg_id).error
+    assert "Out of memory: the system killed it (the limit is 300 MiB, the peak was " in error
+    notebook.manager.restart_kernel()
+    notebook.ready()
+    assert notebook.run("import os; print(os.environ['SLURM_JOB_ID'])") == job
+
+
+GREEDY = """
+import os
+for each in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        command = open(f"/proc/{each}/cmdline").read()
+    except OSError:
+        continue
+    if "fk-" in command and "sys.path.pop" in command:
+        open(f"/proc/{each}/oom_score_adj", "w").write("1000")
+hog = bytearray(500 << 20)
+"""
+
+
+def test_a_job_ends_for_want_of_memory(cluster: ClusterSite, start: Callable[[], Notebook]) -> None:
+    """What the system ends is the agent, and the job with it."""
+    notebook = start()
+    job = only_job(cluster)
+    error = collect(notebook.client, notebook.client.execute(GREEDY), 60).error
+    assert f"the Slurm job {job} is over: it ran out of memory (it had 300M and used " in error
+
+
+def test_preempted(cluster: ClusterSite, start: Callable[[], Notebook]) -> None:
+    notebook = start()
+    msg_id, job = busy(notebook), only_job(cluster)
+    wanted = ["--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--chdir=/"]
+    cluster.command("sbatch", *wanted, "--wrap=sleep 5")
+    error = collect(notebook.client, msg_id, 60).error
+    assert f"the Slurm job {job} is over: a job of higher priority took its place (preempted)" in error
+    cluster.command("scancel", "--partition=urgent")
+
+
+def test_requeued(cluster: ClusterSite, start: Callable[[], Notebook], engine: Engine) -> None:
+    """The same job runs again, later; a kernel that is started again begins anew in it."""
+    target(cluster, engine, options=["--requeue"])
+    notebook = start()
+    msg_id, job = busy(notebook), only_job(cluster)
+    cluster.command("scontrol", "requeue", job)
+    error = collect(notebook.client, msg_id, 60).error
+    assert (
+        f"the Slurm job {job} was put back into the queue (requeued), and all that ran in it has ended"
+        in error
+    )
+    notebook.manager.restart_kernel()
+    notebook.ready()
+    msg_id = notebook.client.execute("import os; print('job', os.environ['SLURM_JOB_ID'])")
+    notebook.said(f"Slurm job {job} is queued")
+    cluster.command("scontrol", "update", f"jobid={job}", "StartTime=now")
+    assert f"job {job}\n" in collect(notebook.client, msg_id, 90).text
+    assert list(cluster.jobs()) == [job]
+
+
+@pytest.mark.long
+def test_a_node_crashes(cluster: ClusterSite, start: Callable[[], Notebook]) -> None:
+    notebook = start()
+    msg_id, job = busy(notebook), only_job(cluster)
+    node = cluster.nodes["c1"]
+    node.crash()
+    try:
+        error = collect(notebook.client, msg_id, 90).error
+        assert f"the Slurm job {job} is over: its node c1 failed" in error
+        assert not cluster.jobs()
+        notebook.manager.restart_kernel()
+        notebook.ready()
+        assert notebook.run("import os; print(os.uname().nodename)", 60) == "c2"
+    finally:
+        node.power_on()
+        cluster.wait_idle("c1")
+
+
+# -- ways into jobs --------------------------------------------------------------------------------
+
+
+WHERE = "import os; print(os.environ['SLURM_JOB_ID'], os.uname().nodename)"
+
+
+def doctor(engine: Engine) -> dict[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "farkernel", "doctor", "batch", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return {step["step"]: step["what"] for step in json.loads(done.stdout)["steps"]}
+
+
+def test_nodes_without_sshd_and_a_site_without_steps(
+    cluster: ClusterSite, start: Callable[[], Notebook], engine: Engine
+) -> None:
+    """By the door of the job, whose keys are for this job only; and that way is tried first from then on."""
+    with cluster.without_steps():
+        notebook = start()
+        assert notebook.run(WHERE) == f"{only_job(cluster)} c1"
+        assert way(engine) == "door"
+        code = "import os; data = os.urandom(20_000_000).hex(); print(data)"
+        assert len(run_cell(notebook.client, code, 60).text) == 40_000_001
+        kill_keeper(engine)
+        assert notebook.run(WHERE) == f"{only_job(cluster)} c1"
+        notebook.manager.shutdown_kernel()
+        wait_until(lambda: not cluster.jobs(), "the job to be given back")
+    said = doctor(engine)
+    assert said["scheduler"] == "Slurm answers; jobs were last entered by: door"
+    assert "on c1, entered by: door" in said["kernel"]
+
+
+def test_a_node_that_takes_logins_from_those_with_a_job_there(
+    cluster: ClusterSite, engine: Engine, home: Path, notebooks: list[Notebook]
+) -> None:
+    """pam_slurm_adopt puts what comes by ssh into the job."""
+    with (
+        account(home.parent) as user,
+        UserSshd(cluster, user) as login,
+        NodeSshd(cluster, "c1", user) as node,
+    ):
+        target(
+            cluster,
+            engine,
+            address=f"slurm://{user.name}@{cluster.address}:{login.port}/debug",
+            ssh_config=str(login.write_client_config()),
+            python="/usr/bin/python3",
+        )
+        ssh = ("su", user.name, "-c", "ssh -o BatchMode=yes c1 cat /proc/self/cgroup")
+        cluster.login_machine.run(*ssh, check=False)
+        assert f"Access denied for user {user.name} by PAM account configuration" in node.log.read_text()
+        with cluster.without_steps():
+            notebooks.append(Notebook("batch"))
+            # Their Python has no ipykernel, and the agent in the job says so.
+            (row,) = wait_until(lambda: [each for each in engine.kernels() if each["reason"]], "its end", 60)
+            assert "that Python has no ipykernel" in row["reason"]["text"]
+            assert way(engine) == "ssh"
+            assert f"/job_{only_job(cluster)}/step_extern" in cluster.login_machine.run(*ssh)
+        notebooks[0].close()
+        wait_until(lambda: not cluster.jobs(), "the job to be given back")
