@@ -86,6 +86,7 @@ class Facts:
     )  # numbers of its messages before its present agent counted
     owed: bool = False  # it was given up while out of reach: the agent must still be told to stop it
     devices: list[dict[str, Any]] = field(default_factory=list)  # GPUs that the agent leased for it
+    engine: dict[str, Any] | None = None  # across several nodes: what it said of itself (`engines.read`)
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -116,6 +117,7 @@ class Facts:
             "life": self.life,
             "notebook": self.notebook,
             "devices": self.devices,
+            "engine": self.engine,
             "created": self.created,
             "since": self.since,
         }

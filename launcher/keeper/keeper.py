@@ -207,6 +207,9 @@ class Keeper:
     async def place(self, kernel: Kernel) -> None:
         await self._pools.place(kernel)
 
+    async def open_dashboard(self, kernel: Kernel, port: int, same_machine: bool) -> forwards.Forward:
+        return await forwards.open_forward(kernel, {"port": port}, same_machine)
+
     def save(self, facts: Facts) -> None:
         self._store.save(facts.kernel, facts.as_dict())
 

@@ -22,7 +22,7 @@ from ..configuration import Target
 from ..errors import FarkernelError, RemoteError
 from ..local_end.local_end import LocalEnd
 from ..text import one_line
-from . import spares, working_directory
+from . import engines, spares, working_directory
 from .adopted import Adopted, left_behind
 from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
@@ -59,6 +59,7 @@ class Owner(Protocol):
     async def inquire(self, target: Target) -> None: ...
     def allocation_for(self, target: Target, kernel: str | None) -> HeldAllocation: ...
     async def place(self, kernel: Kernel) -> None: ...
+    async def open_dashboard(self, kernel: Kernel, port: int, same_machine: bool) -> engines.Dashboard: ...
     def save(self, facts: Facts) -> None: ...
     def remember_info(self, entry: str, info: dict[str, Any]) -> None: ...
     def recall_info(self, entry: str) -> dict[str, Any] | None: ...
@@ -85,6 +86,7 @@ class Kernel:
         self._answerer = CellAnswerer(owner.user, self.local, target.address.host or "")
         self.allocation: HeldAllocation | None = None
         self._idle = IdleClock(target.idle, self.local.idle_since, self._is_idle)
+        self.engine = engines.EngineWatch(self, facts.engine)
         self.fronts: set[object] = set()
         self.watchers: set[Watcher] = set()
         self._owner = owner
@@ -178,11 +180,12 @@ class Kernel:
                 await self._look_for_left_behind(held)
             if self.target.warm and self.facts.far_life == 1 and not self.facts.far:
                 await self._take_spare(held, place)
-            answer = await start(held.agent.request, self._start_arguments(place))
+            answer = await start(held.agent.request, await self._with_engine(place))
             self.facts.interrupt = str(answer.get("interrupt", "signal"))
             self.facts.devices = [each for each in answer.get("devices") or [] if isinstance(each, dict)]
             self._note_directory(answer, held)
             self._save()
+            self.engine.started(answer.get("engine"), held.agent)
             self._attach_soon()
         except AgentGone:
             log.info("kernel %s: the link ended before it was started", self.id)
@@ -309,6 +312,24 @@ class Kernel:
             },
         }
 
+    async def _with_engine(self, place: dict[str, Any] | None) -> dict[str, Any]:
+        cluster = await engines.wanted(self.target)
+        if cluster:
+            self.local.say_waiting(
+                f"{self.target.cluster} is being started for it on {cluster['cluster']['nodes']} nodes"
+            )
+        return {**self._start_arguments(place), **cluster}
+
+    def engine_changed(self, engine: dict[str, Any] | None) -> None:
+        self.facts.engine = engine
+        self._save()
+
+    def engine_said(self, text: str) -> None:
+        self.local.say_notice(text)
+
+    async def open_dashboard(self, port: int, same_machine: bool) -> engines.Dashboard:
+        return await self._owner.open_dashboard(self, port, same_machine)
+
     def _note_directory(self, answer: dict[str, Any], held: HeldAllocation) -> None:
         text = working_directory.note(answer, self.target, self.facts.cwd, _host(held))
         if text != self.facts.said:
@@ -329,6 +350,8 @@ class Kernel:
         self._channels.clear()
         if self.facts.started and self.state is not KernelState.ENDED and not self._is_starting():
             self._attach_soon()
+            if self.allocation is not None:
+                self.engine.follow(self.allocation.agent)
 
     def agent_event(self, event: dict[str, Any]) -> None:
         if event.get("event") == "dropped":
@@ -626,6 +649,7 @@ class Kernel:
                 "text": self._stopped_because or reason.get("text", ""),
             }
         self.facts.reason = reason
+        self.engine.close()
         self._idle.stop()
         self._answerer.leave()
         self._move(KernelState.ENDED)
@@ -646,6 +670,7 @@ class Kernel:
         if self.gone:
             return
         self.gone = True
+        self.engine.close()
         self._idle.stop()
         for timer in (self._keep, self._acknowledge):
             if timer is not None:
