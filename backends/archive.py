@@ -1,8 +1,8 @@
 """The programs that travel to the far end, and the text of the loader that asks for the first of them.
 
 They are made from the files of ``launcher/agent`` as they are installed here: the agent (``python3 archive.zip serve
-…`` runs it), the probe, which is brought when it is first asked for, and the module by which the probe asks NVIDIA's
-driver, which is brought to machines that have one.
+…`` runs it), the probe and the engines, which are brought when they are first asked for, and the module by which the
+probe asks NVIDIA's driver, which is brought to machines that have one.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from typing import NamedTuple
 
 PACKAGE = "farkernel_agent"
 PROBE_PACKAGE = "farkernel_probe"
+ENGINES_PACKAGE = "farkernel_engines"
 _AGENT = f"{__package__.rpartition('.')[0]}.launcher.agent"
 _PROBE = f"{_AGENT}.probe"
+_ENGINES = f"{_AGENT}.engines"
 _MAIN = "from {}.__main__ import main\nmain()\n"
 # The same bytes from the same files, whenever and wherever they are packed: the hash is the program's name.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -90,6 +92,12 @@ def build_archive() -> Archive:
 def build_probe() -> Archive:
     """What looks at a machine; ``python3 probe.zip REQUEST`` runs it."""
     return _pack(_as_program(PROBE_PACKAGE, _sources(_PROBE)))
+
+
+@functools.lru_cache(maxsize=1)
+def build_engines() -> Archive:
+    """What starts engines across several nodes and holds them; ``python3 engines.zip start DIRECTORY`` runs it."""
+    return _pack(_as_program(ENGINES_PACKAGE, _sources(_ENGINES)))
 
 
 @functools.lru_cache(maxsize=1)

@@ -67,7 +67,8 @@ class Target:
     idle: int | None = None  # seconds without work; None: never given back
     warm: int = 0
     share: bool = False
-    cluster: str | None = None
+    cluster: str | None = None  # an engine across the nodes
+    engine_hosts: tuple[str, ...] = ()  # where its workers run, if no scheduler says it
     policy: str = "least-loaded"
     capacity: int | None = None  # kernels at a time; None: no limit of ours
     sticky: str = "never"  # for whom a pool keeps to one member
@@ -141,6 +142,17 @@ def _each(parse: Parser, values: Iterable[object]) -> Iterator[Any]:
             raise InvalidValue(error.what, error.advice, index) from None
 
 
+def host_name(value: object) -> str:
+    """As a command such as ssh takes it, which must not take it for an option."""
+    if not isinstance(value, str) or not _HOST_NAME.fullmatch(value):
+        raise _wrong(value, 'a name such as "pi2", "pi2.local" or "pi@10.0.0.12"')
+    return value
+
+
+def host_names(value: object) -> tuple[str, ...]:
+    return tuple(_each(host_name, texts(value)))
+
+
 def environment_name(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value, re.ASCII):
         what = f"holds {shown(value)}, which cannot be the name of an environment variable"
@@ -195,6 +207,7 @@ def choice(*words: str) -> Parser:
     return parse
 
 
+_HOST_NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@)?[A-Za-z0-9][A-Za-z0-9_.:-]{0,252}", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 
 
@@ -330,7 +343,8 @@ _HOST_KEYS: Schema = {
     "idle": duration_or("never"),
     "warm": count,
     "share": switch,
-    "cluster": text,
+    "cluster": choice("dask", "ipyparallel"),
+    "engine_hosts": host_names,
     "policy": choice("least-loaded", "round-robin", "first"),
     "capacity": positive,
     "sticky": choice("never", "notebook", "user"),

@@ -529,7 +529,7 @@ class Kernel(Owner):
         self._holder.tell(dict(event, reason=self.facts.get("reason")))
 
     def listed(self, sessions: Dict[int, List[procinfo.Stat]]) -> Dict[str, Any]:
-        names = ("kernel", "life", "label", "started", "ended", "reason", "devices")
+        names = ("kernel", "life", "label", "started", "ended", "reason", "devices", "engine")
         told = {key: self.facts.get(key) for key in names}
         usage = None
         if self.state is not State.ENDED and self.pid:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Un
 
 from . import commands, devices, directories, procinfo, records, specs, surroundings
 from .choosing import Choosing, Outcome, visible_to
+from .clusters import Around, Clusters
 from .containers import Inside, name_of
 from .devices import Chosen
 from .feeds import Feed
@@ -39,7 +40,7 @@ _PRIORITIES = {
 #: As long as more than that waits for a kernel that does not read, the keeper gets no credit back.
 _MOST_WAITING = 16 << 20
 _LARGEST_LOG = 1 << 20
-_FACTS = ("pid", "interrupt", "language", "display_name", "argv", "cwd", "shared", "why", "devices")
+_FACTS = ("pid", "interrupt", "language", "display_name", "argv", "cwd", "shared", "why", "devices", "engine")
 
 
 class Later(Exception):
@@ -60,6 +61,7 @@ class Requests(object):
         self._unpaid: List[Tuple[Kernel, str, int, int]] = []
         self._programs = Programs(worker.directory)
         self._choosing = Choosing(worker.loop, self._programs, self._devices_settled)
+        self._clusters = Clusters(worker.loop, self._programs, worker.directory, self._engine_settled)
         self._ports = Ports(worker.loop, self.tell, worker.pump)
         self._lines = SerialLines(worker.loop, worker.pump)
         self._table: Dict[str, Callable[[Answer], Answer]] = {
@@ -190,8 +192,12 @@ class Requests(object):
         directory = os.path.join(place, short_name(name, 12) if len(name) <= 12 else _hashed(name))
         connection = os.path.join(directory, CONNECTION)
         argv = specs.complete_argv(spec, connection)
+        engine = self._clusters.of(request)
+        if engine is None:
+            self._clusters.begin(request, Around(around, spec, environment))
+            raise Later
         gpus = self._devices(request, kernel, name, life)
-        visible = devices.variables(gpus)
+        visible = dict(devices.variables(gpus), **engine.get("environment", {}))
         environment.update(visible)
         inside = Inside(directory, cwd, name_of(directory, life), sorted({**spec.env, **extra, **visible}))
         command = surroundings.complete(around, argv, inside, environment)
@@ -213,11 +219,13 @@ class Requests(object):
             "label": request.get("label"),
             "devices": gpus,
             "wanted_devices": request.get("devices"),
+            "engine": engine.get("engine"),
         }
         launch = {"argv": command, "program": program, "env": environment, "cwd": cwd}
         leased = self._choosing.take(name, life)
         if leased is not None:
-            self._worker.lease(directory, leased.descriptors)
+            self._worker.lease(directory, leased.descriptors, "gpu")
+        self._worker.lease(directory, self._clusters.hold(request), "engine")
         try:
             subdirectory(place, os.path.basename(directory))
             if kernel is None:
@@ -245,15 +253,24 @@ class Requests(object):
         former: List[devices.Gpu] = []
         if kernel is not None:
             former = list(kernel.facts.get("devices") or [])
-            if self._worker.has_lease(kernel.directory) and kernel.facts.get("wanted_devices") == request.get(
-                "devices"
-            ):
+            if self._worker.has_lease(kernel.directory, "gpu") and kernel.facts.get(
+                "wanted_devices"
+            ) == request.get("devices"):
                 return former  # another life of it, on the same ones
-            self._worker.release(kernel.directory)
+            self._worker.release(kernel.directory, "gpu")
         if wanted is None:
             return []
         self._choosing.begin(request, wanted, visible_to(request), [str(gpu.get("uuid")) for gpu in former])
         raise Later
+
+    def _engine_settled(self, request: Answer, numbers: List[Any], outcome: Union[Answer, Problem]) -> None:
+        for number in numbers:
+            if isinstance(outcome, Problem):
+                self._refuse(number, "start", outcome)
+            elif "need" in outcome:
+                self._answer(number, outcome)
+            else:
+                self._act(number, "start", self._start, dict(request, answer=number))
 
     def _devices_settled(self, request: Answer, numbers: List[Any], outcome: Outcome) -> None:
         for number in numbers:
@@ -440,7 +457,7 @@ class Requests(object):
         return {}
 
     def _stop(self, request: Answer) -> Answer:
-        if self._choosing.cancel(str(request["kernel"])):
+        if self._choosing.cancel(str(request["kernel"])) or self._clusters.cancel(str(request["kernel"])):
             return {}
         kernel = self._kernel(request)
         if kernel.state is State.ENDED:

@@ -152,17 +152,18 @@ class Worker(Holder):
             del self._held[name]
         self._tell_guard({"drop": prefix}, [])
 
-    def lease(self, directory: str, descriptors: List[int]) -> None:
+    def lease(self, directory: str, descriptors: List[int], what: str) -> None:
         """Leases for the kernel of that directory: held by us, by the guard, and by the kernel itself."""
-        self.release(directory)
-        prefix = guard.lease_prefix(directory)
-        self.hold(["%s%d" % (prefix, number) for number in range(len(descriptors))], descriptors)
+        self.release(directory, what)
+        prefix = guard.lease_prefix(directory) + what
+        if descriptors:
+            self.hold(["%s%d" % (prefix, number) for number in range(len(descriptors))], descriptors)
 
-    def has_lease(self, directory: str) -> bool:
-        return any(name.startswith(guard.lease_prefix(directory)) for name in self._held)
+    def has_lease(self, directory: str, what: str = "") -> bool:
+        return any(name.startswith(guard.lease_prefix(directory) + what) for name in self._held)
 
-    def release(self, directory: str) -> None:
-        prefix = guard.lease_prefix(directory)
+    def release(self, directory: str, what: str = "") -> None:
+        prefix = guard.lease_prefix(directory) + what
         descriptors = [self._held[name] for name in self._held if name.startswith(prefix)]
         if descriptors:
             self.let_go(prefix)

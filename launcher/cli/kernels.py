@@ -133,6 +133,7 @@ KERNEL_COLUMNS = (
     table.Column("memory", "MEMORY", right=True),
     table.Column("gpu", "GPU", right=True),
     table.Column("asked", "ASKED FOR", shrinks=True),
+    table.Column("engine", "ENGINE", shrinks=True),
     table.Column("where", "WHERE", shrinks=True),
     table.Column("notebook", "NOTEBOOK", shrinks=True),
     table.Column("why", "REASON", shrinks=True),
@@ -161,6 +162,7 @@ def kernel_cells(row: Row) -> Row:
         "memory": table.size((usage or {}).get("memory")),
         "gpu": gpus(row.get("devices")) or table.size((usage or {}).get("gpu_memory")),
         "asked": asked_for(row.get("answers")),
+        "engine": engine(row.get("engine")),
         "where": where(row),
         "notebook": row.get("notebook"),
         "why": reason.get("text") if isinstance(reason, dict) else reason or row.get("why"),
@@ -195,6 +197,19 @@ def gpus(devices: Any) -> str:
     from .machine_lines import gpu_label
 
     return ", ".join(gpu_label(gpu) for gpu in read_machine({"gpus": devices}).gpus)
+
+
+def engine(said: Any) -> str:
+    """The engine across several nodes: "Dask on 2 of 3 nodes, http://127.0.0.1:8787/status"."""
+    if not isinstance(said, dict) or not said.get("title"):
+        return ""
+    if said.get("state") not in ("ready", "degraded"):
+        return f"{said['title']}: {said.get('state')}"
+    nodes = [each for each in said.get("nodes") or [] if isinstance(each, dict)]
+    up = sum(each.get("state") == "up" for each in nodes)
+    count = str(len(nodes)) if up == len(nodes) else f"{up} of {len(nodes)}"
+    url = f", {said['url']}" if said.get("url") else ""
+    return f"{said['title']} on {count} node{'s' * (len(nodes) != 1)}{url}"
 
 
 def allocation_cells(row: Row) -> Row:

@@ -88,6 +88,7 @@ class Facts:
     answers: dict[str, Any] = field(default_factory=dict)  # what was asked for at the first cell (`ask`)
     asked: bool = False  # that was done, for the allocation that it has now
     devices: list[dict[str, Any]] = field(default_factory=list)  # GPUs that the agent leased for it
+    engine: dict[str, Any] | None = None  # across several nodes: what it said of itself (`engines.read`)
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -130,6 +131,7 @@ class Facts:
             "notebook": self.notebook,
             "devices": self.devices,
             "answers": self.answers,
+            "engine": self.engine,
             "created": self.created,
             "since": self.since,
         }

@@ -61,7 +61,7 @@ def handlers(find: Callable[[dict[str, Any]], Kernel]) -> dict[str, Handler]:
     async def forward(client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
         kernel = find(request)
         host = (await agent_of(kernel)).link.peer.get("about", {}).get("host")
-        opened = await open_forward(kernel, client, request, host == platform.node())
+        opened = await open_forward(kernel, request, host == platform.node(), client.event)
         client.on_close["forward", opened] = opened.close
         return {"host": _HOST, "port": opened.port}
 
@@ -69,7 +69,10 @@ def handlers(find: Callable[[dict[str, Any]], Kernel]) -> dict[str, Handler]:
 
 
 async def open_forward(
-    kernel: Kernel, client: ClientConnection, request: dict[str, Any], same_machine: bool
+    kernel: Kernel,
+    request: dict[str, Any],
+    same_machine: bool,
+    tell: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> Forward:
     """Listen; raises `PortTaken`, `ForwardToItself`, `BadRequest`."""
     port, path, host, local = (request.get(name) for name in ("port", "path", "host", "local"))
@@ -78,7 +81,7 @@ async def open_forward(
     if local is not None and (not isinstance(local, int) or not 0 <= local < 65536):
         raise BadRequest(f"{str(local)[:20]!r} is not a port")
     wanted = {"host": host, "port": port} if path is None else {"path": str(path)}
-    forward = Forward(kernel, wanted, client.event)
+    forward = Forward(kernel, wanted, tell)
     if same_machine and path is None and local == port and host in (None, _HOST, "localhost"):
         raise ForwardToItself(int(port or 0))
     # The same number, if it can be had: addresses that programs print at the far end are right here, too.

@@ -252,6 +252,9 @@ class Keeper:
             return await self._pools.free(target)
         return await free.free_there(self, self.user, target)
 
+    async def open_dashboard(self, kernel: Kernel, port: int, same_machine: bool) -> forwards.Forward:
+        return await forwards.open_forward(kernel, {"port": port}, same_machine)
+
     def save(self, facts: Facts) -> None:
         self._store.save(facts.kernel, facts.as_dict())
 

@@ -23,7 +23,7 @@ from ..errors import FarkernelError, RemoteError
 from ..local_end.local_end import LocalEnd
 from ..settings import duration_text
 from ..text import one_line
-from . import spares, working_directory
+from . import engines, spares, working_directory
 from .adopted import Adopted, left_behind
 from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
@@ -65,6 +65,7 @@ class Owner(Protocol):
     def target_of(self, facts: Facts) -> Target: ...
     def questions(self, target: Target) -> tuple[str, ...]: ...
     async def free(self, target: Target) -> str: ...
+    async def open_dashboard(self, kernel: Kernel, port: int, same_machine: bool) -> engines.Dashboard: ...
     def save(self, facts: Facts) -> None: ...
     def remember_info(self, entry: str, info: dict[str, Any]) -> None: ...
     def recall_info(self, entry: str) -> dict[str, Any] | None: ...
@@ -92,6 +93,7 @@ class Kernel:
         self._interview: Interview | None = None
         self.allocation: HeldAllocation | None = None
         self._idle = IdleClock(target.idle, self.local.idle_since, self._is_idle)
+        self.engine = engines.EngineWatch(self, facts.engine)
         self.fronts: set[object] = set()
         self.watchers: set[Watcher] = set()
         self._owner = owner
@@ -192,11 +194,12 @@ class Kernel:
             await self._ask_resources()
             if self.target.warm and self.facts.far_life == 1 and not self.facts.far:
                 await self._take_spare(held, place)
-            answer = await start(held.agent.request, self._start_arguments(place))
+            answer = await start(held.agent.request, await self._with_engine(place))
             self.facts.interrupt = str(answer.get("interrupt", "signal"))
             self.facts.devices = [each for each in answer.get("devices") or [] if isinstance(each, dict)]
             self._note_directory(answer, held)
             self._save()
+            self.engine.started(answer.get("engine"), held.agent)
             self._attach_soon()
         except AgentGone:
             log.info("kernel %s: the link ended before it was started", self.id)
@@ -342,6 +345,24 @@ class Kernel:
             },
         }
 
+    async def _with_engine(self, place: dict[str, Any] | None) -> dict[str, Any]:
+        cluster = await engines.wanted(self.target)
+        if cluster:
+            self.local.say_waiting(
+                f"{self.target.cluster} is being started for it on {cluster['cluster']['nodes']} nodes"
+            )
+        return {**self._start_arguments(place), **cluster}
+
+    def engine_changed(self, engine: dict[str, Any] | None) -> None:
+        self.facts.engine = engine
+        self._save()
+
+    def engine_said(self, text: str) -> None:
+        self.local.say_notice(text)
+
+    async def open_dashboard(self, port: int, same_machine: bool) -> engines.Dashboard:
+        return await self._owner.open_dashboard(self, port, same_machine)
+
     def _note_directory(self, answer: dict[str, Any], held: HeldAllocation) -> None:
         text = working_directory.note(answer, self.target, self.facts.cwd, _host(held))
         if text != self.facts.said:
@@ -362,6 +383,8 @@ class Kernel:
         self._channels.clear()
         if self.facts.started and self.state is not KernelState.ENDED and not self._is_starting():
             self._attach_soon()
+            if self.allocation is not None:
+                self.engine.follow(self.allocation.agent)
 
     def agent_event(self, event: dict[str, Any]) -> None:
         if event.get("event") == "dropped":
@@ -669,6 +692,7 @@ class Kernel:
                 "text": self._stopped_because or reason.get("text", ""),
             }
         self.facts.reason = reason
+        self.engine.close()
         self._idle.stop()
         self._answerer.leave()
         self._move(KernelState.ENDED)
@@ -689,6 +713,7 @@ class Kernel:
         if self.gone:
             return
         self.gone = True
+        self.engine.close()
         self._idle.stop()
         for timer in (self._keep, self._acknowledge):
             if timer is not None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from ...backends.archive import Archive, build_nvml, build_probe
+from ...backends.archive import Archive, build_engines, build_nvml, build_probe
 from ..configuration import Target
 from ..errors import FarkernelError
 
 Ask = Callable[..., Awaitable[dict[str, Any]]]
 
-_PROGRAMS: dict[str, Callable[[], Archive]] = {"probe": build_probe, "nvml": build_nvml}
+_PROGRAMS: dict[str, Callable[[], Archive]] = {
+    "probe": build_probe,
+    "nvml": build_nvml,
+    "engines": build_engines,
+}
+PROBE = ("probe", "nvml")
+ENGINES = ("engines",)
 
 
 _building = threading.Lock()
@@ -43,25 +49,26 @@ def devices(target: Target) -> dict[str, Any]:
 
 
 async def start(ask: Ask, arguments: dict[str, Any]) -> dict[str, Any]:
-    """`start` of an agent, which has to look at its machine if the kernel is to have GPUs."""
-    if arguments.get("devices"):
-        return await with_programs(ask, "start", **arguments)
+    """`start` of an agent: if the kernel is to have GPUs it looks at its machine first, and it may start an engine."""
+    needed = (PROBE if arguments.get("devices") else ()) + (ENGINES if arguments.get("cluster") else ())
+    if needed:
+        return await with_programs(ask, "start", needed, **arguments)
     return await ask("start", **arguments)
 
 
-async def with_programs(ask: Ask, do: str, **arguments: Any) -> dict[str, Any]:
-    """Ask the agent for something that needs the probe there; brings what it says that it has not got.
+async def with_programs(ask: Ask, do: str, needed: Sequence[str] = PROBE, **arguments: Any) -> dict[str, Any]:
+    """Ask the agent for something that needs these programs there; brings what it says that it has not got.
 
     What needs NVIDIA's driver is brought only where there is one.
     """
     brought: set[str] = set()
-    named = {name: (await _program(name)).sha256 for name in _PROGRAMS}
+    named = {name: (await _program(name)).sha256 for name in needed}
     while True:
         answer = await ask(do, programs=named, **arguments)
         need = answer.get("need")
         if need is None:
             return answer
-        if not isinstance(need, str) or need in brought or need not in _PROGRAMS:
+        if not isinstance(need, str) or need in brought or need not in needed:
             raise NeedsTooMuch(str(need))
         brought.add(need)
         program = await _program(need)

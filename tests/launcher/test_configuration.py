@@ -101,7 +101,8 @@ def test_every_key(layers: Layers) -> None:
         unset = ["LD_PRELOAD"]
         cwd = "~/work"
         share = true
-        cluster = "big"
+        cluster = "dask"
+        engine_hosts = ["pi2", "pi@10.0.0.3"]
         policy = "round-robin"
         capacity = 3
         journal = "1G"
@@ -130,7 +131,8 @@ def test_every_key(layers: Layers) -> None:
         resources=Resources(gpu_memory=40 * GIB, nodes=2),
         keep=None,
         share=True,
-        cluster="big",
+        cluster="dask",
+        engine_hosts=("pi2", "pi@10.0.0.3"),
         policy="round-robin",
         capacity=3,
         journal=GIB,

@@ -42,6 +42,15 @@ class Notebook:
             if words in text:
                 return text
 
+    def told(self, words: str, deadline: float = DEADLINE) -> str:
+        """What cells show, one after the other, up to the first that holds these words."""
+        end = time.monotonic() + deadline
+        while True:
+            text = run_cell(self.client, "pass", max(end - time.monotonic(), 0.01)).text
+            if words in text:
+                return text
+            time.sleep(0.2)
+
     def close(self) -> None:
         self.client.stop_channels()
         if self.manager.has_kernel:

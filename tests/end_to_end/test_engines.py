@@ -1,0 +1,191 @@
+"""Engines across several nodes of a real Slurm, from the notebook's side: Dask and ipyparallel as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ..sites import cluster_engines
+from ..sites.batch_notebook import Notebook
+from ..sites.engine import Engine, run_cell, wait_until
+from ..sites.slurm import SlurmSite
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmSite]:
+    site = SlurmSite(tmp_path_factory.mktemp("slurm"))
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
+
+
+@pytest.fixture
+def slurm(site: SlurmSite, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmSite]:
+    for name, value in site.environment.items():
+        monkeypatch.setenv(name, value)
+    yield site
+    engine.close()
+    wait_until(lambda: not site.jobs(), "the jobs to be gone", deadline=30)
+
+
+@pytest.fixture
+def notebooks() -> Iterator[list[Notebook]]:
+    opened: list[Notebook] = []
+    yield opened
+    for each in opened:
+        each.close()
+
+
+def target(engine: Engine, cluster: str, **settings: object) -> None:
+    resources = {"nodes": 3, "cpus": 2, "memory": "600M", "time": "1h"}
+    engine.target(
+        "lab",
+        **{
+            "address": "slurm:///debug",
+            "python": str(cluster_engines.small()),
+            "resources": resources,
+            "cluster": cluster,
+            **settings,
+        },
+    )
+    if not (Path(os.environ["JUPYTER_DATA_DIR"]) / "kernels" / "lab").exists():
+        engine.entry("lab", "lab")
+
+
+HELD = ".zip start /"  # the program that holds an engine
+
+
+def of_engines(site: SlurmSite) -> list[psutil.Process]:
+    """Whatever runs for an engine on any node, its supervisor and launchers included."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = " ".join(process.cmdline())
+            ours = process.environ().get("SLURM_CONF") == site.environment["SLURM_CONF"]
+            if ours and ("distributed.cli" in words or "ipyparallel" in words or HELD in words):
+                found.append(process)
+    return found
+
+
+def named(site: SlurmSite, words: str) -> psutil.Process:
+    return next(each for each in of_engines(site) if words in " ".join(each.cmdline()))
+
+
+def agent_of(kernel: int) -> list[psutil.Process]:
+    """Guard and worker in the job: the kernel's parent, and that one's other child."""
+    guard = psutil.Process(kernel).parent()
+    assert guard is not None
+    return [guard, *(child for child in guard.children() if child.pid != kernel)]
+
+
+def first_cell(notebook: Notebook, code: str) -> str:
+    notebook.ready(120)
+    outcome = run_cell(notebook.client, code, 60)
+    assert not outcome.error
+    return outcome.text
+
+
+CONNECT = """\
+from dask.distributed import Client
+client = Client()
+client.wait_for_workers(2, timeout=60)
+print(client.scheduler.address, client.submit(lambda x: x + 1, 41).result())
+"""
+
+
+def test_dask(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:
+    """From the first cell to the last: told, connected to, looked at, kept by a restart, and ended with the job."""
+    target(engine, "dask")
+    notebook = Notebook("lab")
+    notebooks.append(notebook)
+    text = first_cell(notebook, CONNECT)
+    (row,) = engine.kernels()
+    url = row["engine"]["url"]
+    assert (
+        f"[farkernel] Dask runs on node2, node3: dask.distributed.Client() connects to it. Dashboard: {url}\n"
+        in text
+    )
+    address, result = text.splitlines()[-1].split()
+    assert address.startswith("tls://")
+    assert result == "42"
+    with urllib.request.urlopen(url, timeout=30) as page:
+        assert b"Dask" in page.read()
+    with pytest.raises(OSError, match=r"."):  # nobody gets in without the engine's own certificate
+        knock(address)
+
+    notebook.manager.restart_kernel()
+    text = first_cell(notebook, CONNECT)
+    assert text.splitlines()[-1] == f"{address} 42"
+
+    named(slurm, "distributed.cli.dask_worker").kill()
+    assert "it was ended by the signal SIGKILL" in notebook.told("Restart the kernel for a whole one")
+    notebook.manager.restart_kernel()
+    text = first_cell(notebook, CONNECT)
+    assert text.splitlines()[-1].split()[0] != address  # a fresh one, and whole
+
+    (job,) = slurm.jobs()
+    notebook.manager.shutdown_kernel()
+    wait_until(lambda: not of_engines(slurm), "the engine to end", deadline=20)
+    wait_until(lambda: job not in slurm.jobs(), "the job to be given back", deadline=20)
+
+
+def knock(address: str) -> None:
+    """As somebody of the same network who has no certificate of this engine."""
+    host, _, port = address.removeprefix("tls://").rpartition(":")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((host, int(port)), 10) as plain, context.wrap_socket(plain) as link:
+        link.settimeout(10)
+        link.sendall(b"\0" * 64)
+        if link.recv(1):
+            raise AssertionError("it answered")
+
+
+def test_ipyparallel_and_an_agent_that_is_killed(
+    slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]
+) -> None:
+    """Two engines a node; both ways to connect; and with the agent's processes the kernel in its job goes, and all."""
+    target(engine, "ipyparallel")
+    notebook = Notebook("lab")
+    notebooks.append(notebook)
+    code = """\
+import ipyparallel as ipp, os
+client = ipp.Client()
+other = ipp.Cluster.from_file().connect_client_sync()
+print(client.ids, other.ids, client[:].apply_sync(lambda: 6 * 7), client[:].apply_sync(os.getpid)[0] != os.getpid())
+"""
+    text = first_cell(notebook, code)
+    assert "ipyparallel runs on node2, node3: ipyparallel.Client() connects to it." in text
+    assert text.splitlines()[-1] == "[0, 1, 2, 3] [0, 1, 2, 3] [42, 42, 42, 42] True"
+    assert of_engines(slurm)
+    for process in agent_of(int(notebook.run("print(os.getpid())"))):
+        process.kill()
+    wait_until(lambda: not of_engines(slurm), "the engine to end", deadline=30)
+
+
+def test_what_holds_it_is_killed(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:
+    """Nothing is left on any node, the cell says so, and the kernel lives."""
+    target(engine, "ipyparallel")
+    notebook = Notebook("lab")
+    notebooks.append(notebook)
+    first_cell(notebook, "x = 41")
+    began = time.monotonic()
+    named(slurm, HELD).kill()
+    text = notebook.told("ipyparallel has ended: what held it together is gone")
+    assert "Restart the kernel for a fresh one" in text
+    wait_until(lambda: not of_engines(slurm), "the engine to end", deadline=60)
+    print("ended after", time.monotonic() - began)
+    assert notebook.run("print(x + 1)") == "42"
