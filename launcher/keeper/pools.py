@@ -135,7 +135,7 @@ class Pools:
         await self._look_at(wanted, members)
         said = []
         for member in filter(_is_asked, members):
-            seen = self._looks[_key(member, True)].result()
+            seen = self._looks[_key(member, _Question.of(wanted, member))].result()
             said.append(f"{member.name}: {seen.why or free_on(seen.machine or Machine())}")
         return "; ".join(said)
 

@@ -15,7 +15,16 @@ from typing import Any, Protocol
 from ...backends.contract import NotAnswered, Question
 from ..configuration import Target
 from ..errors import FarkernelError
-from ..settings import RESOURCE_KEYS, InvalidValue, Resources, count, duration_text, positive, size_text
+from ..settings import (
+    OPENCL,
+    RESOURCE_KEYS,
+    InvalidValue,
+    Resources,
+    count,
+    duration_text,
+    positive,
+    size_text,
+)
 from ..text import one_line
 from .cell_answers import CellAnswerer
 from .user import KeeperUser
@@ -32,12 +41,13 @@ _PROMPTS = {
     "gpus": "GPUs",
     "gpu_type": "Type of GPU",
     "gpu_memory": "Memory of each GPU, such as 20G",
+    "opencl": f"OpenCL device ({', '.join(OPENCL)})",
     "cpus": "CPUs",
     "memory": "Memory, such as 16G",
     "time": "Time, such as 30m or 4h",
     "nodes": "Nodes",
 }
-_OF_HOSTS = frozenset({"gpus", "gpu_memory"})
+_OF_HOSTS = frozenset({"gpus", "gpu_memory", "opencl"})
 _NUMBERS = (count, positive)
 _TEXTS: Mapping[str, Callable[[int], str]] = {
     "time": duration_text,
