@@ -20,7 +20,19 @@ from ...launcher.configuration import Target
 from ...launcher.discovery import cluster as documents
 from .. import find_backend, steps_to
 from ..contract import Allocation, Inquiring, Route, Step, User
-from . import htcondor, lsf, oar, pbs, sge, slurm, slurm_survey, torque
+from . import (
+    htcondor,
+    lsf,
+    oar,
+    pbs,
+    pbs_survey,
+    sge,
+    sge_survey,
+    slurm,
+    slurm_survey,
+    torque,
+    torque_survey,
+)
 from .allocation import BatchAllocation
 from .cluster import Cluster
 from .contract import Adapter, Job, JobState, NoSurvey, Request
@@ -42,6 +54,9 @@ ADAPTERS: dict[str, Adapter] = {
 }
 SURVEYORS: dict[str, Surveyor] = {
     "slurm": slurm_survey.SURVEYOR,
+    "pbs": pbs_survey.SURVEYOR,
+    "torque": torque_survey.SURVEYOR,
+    "sge": sge_survey.SURVEYOR,
 }
 _SETTLE = 8.0
 _CENTURY = 100 * 365 * 24 * 3600
