@@ -253,3 +253,50 @@ def test_resources_of_a_cluster_and_few_commands(
     ).stdout
     assert "1 of 2 free  a100, in gpu1" in shown
     assert "target gpu" in shown
+
+
+# -- jobs of other keepers ---------------------------------------------------------------------------------
+
+
+def farkernel(*arguments: str, status: int = 0) -> str:
+    command = [sys.executable, "-P", "-m", "farkernel", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == status, ended.stderr
+    return ended.stdout if status == 0 else ended.stderr
+
+
+def test_jobs_of_other_keepers_are_listed_and_can_be_released(
+    slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]
+) -> None:
+    """As another machine's keeper would have named them; and what is no kernel's is nobody's business."""
+    engine.target("usual", address="slurm:///debug", kernel="python3")
+    engine.target("shut", address="slurm:///closed", kernel="python3")
+    engine.entry("shut", "shut")
+    submit = ("sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 300")
+    waits = slurm.command(*submit, "--partition=closed", "--job-name=fk-abc-1a2b3c").strip()
+    runs = slurm.command(*submit, "--partition=debug", "--job-name=fk-def-4d5e6f").strip()
+    other = slurm.command(*submit, "--partition=closed", "--job-name=training").strip()
+    notebooks.append(Notebook("shut"))  # our own, which waits
+    wait_until(lambda: len(slurm.jobs()) == 4 and runs in slurm.jobs("RUNNING"), "the jobs")
+    rows = json.loads(farkernel("ps", "--all", "--json"))["allocations"]
+    mine, strays = (
+        [row for row in rows if "name" not in row],
+        {row["name"]: row for row in rows if "name" in row},
+    )
+    assert [row["target"] for row in mine] == ["shut"]
+    assert strays.keys() == {"fk-abc-1a2b3c", "fk-def-4d5e6f"}
+    queued, running = strays["fk-abc-1a2b3c"], strays["fk-def-4d5e6f"]
+    assert (queued["job"], queued["target"], queued["state"]) == (waits, "shut", "queued")
+    assert queued["why"] == (
+        f"job {waits} of another keeper of yours, queued in closed: the partition is down (PartitionDown)"
+    )
+    assert (running["target"], running["state"]) == ("usual", "running")
+    assert 500 < running["left"] <= 600
+    assert "of another keeper of yours" in farkernel("ps", "--all")
+    assert "given back" in farkernel("release", "slurm:///closed#fk-abc")
+    wait_until(lambda: waits not in slurm.jobs(), "the job to be cancelled")
+    farkernel("release", running["allocation"])
+    wait_until(lambda: runs not in slurm.jobs(), "the job to be cancelled")
+    assert "there is no allocation" in farkernel("release", "slurm:///closed#training", status=1)
+    assert other in slurm.jobs()
+    slurm.command("scancel", other)
