@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from ..launcher.configuration import Target
-from ..launcher.discovery.cluster import Cluster
+from ..launcher.discovery.cluster import Cluster, MyJob
 from ..launcher.errors import FarkernelError
 
 Buffer = bytes | bytearray | memoryview
@@ -182,6 +182,19 @@ class Surveyed(Protocol):
 
     async def survey(self, target: Target, user: User) -> Cluster:
         """What there is and what is free, as of some seconds ago; raises a `FarkernelError`."""
+
+
+@runtime_checkable
+class Queueing(Protocol):
+    """What a backend may offer besides, if what the user's other keepers allocated can be seen from here: jobs."""
+
+    async def strays(self, target: Target, user: User) -> Sequence[MyJob]:
+        """Jobs of keepers, in that target's cluster, of which the keeper here knows nothing; none where it cannot tell
+        that.  Raises a `FarkernelError`.
+        """
+
+    async def cancel(self, target: Target, user: User, job: str) -> None:
+        """End a job; raises when it is not certain that it was taken."""
 
 
 class Backend(Protocol):

@@ -20,14 +20,26 @@ from ...launcher.configuration import Target
 from ...launcher.discovery import cluster as documents
 from .. import find_backend, steps_to
 from ..contract import Allocation, Inquiring, Route, Step, User
-from . import htcondor, lsf, oar, pbs, sge, slurm, slurm_survey, torque
+from . import (
+    htcondor,
+    lsf,
+    oar,
+    pbs,
+    pbs_survey,
+    sge,
+    sge_survey,
+    slurm,
+    slurm_survey,
+    torque,
+    torque_survey,
+)
 from .allocation import BatchAllocation
 from .cluster import Cluster
 from .contract import Adapter, Job, JobState, NoSurvey, Request
 from .job_script import IDLE, TRIED_FIRST
 from .journal import Journal, Phase, Record, journal_directory
 from .submission import Submission
-from .survey import Survey, Surveyor
+from .survey import Survey, Surveyor, my_job
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +54,9 @@ ADAPTERS: dict[str, Adapter] = {
 }
 SURVEYORS: dict[str, Surveyor] = {
     "slurm": slurm_survey.SURVEYOR,
+    "pbs": pbs_survey.SURVEYOR,
+    "torque": torque_survey.SURVEYOR,
+    "sge": sge_survey.SURVEYOR,
 }
 _SETTLE = 8.0
 _CENTURY = 100 * 365 * 24 * 3600
@@ -89,6 +104,14 @@ class Engine:
         if cluster not in self._surveys:
             self._surveys[cluster] = Survey(cluster, SURVEYORS[scheme])
         return self._surveys[cluster]
+
+    async def strays(self, target: Target) -> list[documents.MyJob]:
+        """Jobs of keepers that are not written down here."""
+        found = await self.survey(target).mine()
+        known = {record.name for record in self.journal.load()}
+        over = (JobState.ENDED, JobState.ENDING)
+        jobs = [job for job in found if job.name not in known and job.state not in over]
+        return [each for each in (my_job(self.cluster(target).adapter, job) for job in jobs) if each.ours]
 
     def allocation(self, target: Target, key: str, kernel: str) -> BatchAllocation:
         cluster = self.cluster(target)
@@ -208,6 +231,12 @@ class BatchBackend:
 
     async def survey(self, target: Target, user: User) -> documents.Cluster:
         return await engine(user).survey(target).look()
+
+    async def strays(self, target: Target, user: User) -> Sequence[documents.MyJob]:
+        return await engine(user).strays(target) if target.address.scheme in SURVEYORS else ()
+
+    async def cancel(self, target: Target, user: User, job: str) -> None:
+        await engine(user).cluster(target).cancel(job)
 
     def take_up(self, user: User, wanted: Collection[str]) -> None:
         engine(user).take_up(wanted)

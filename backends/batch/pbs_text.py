@@ -21,10 +21,19 @@ _GONE = re.compile(
 
 def blocks(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Job id → attributes; names in lower case, because Torque's differ in that from OpenPBS's."""
+    yield from _blocks(text, "Job Id:")
+
+
+def queue_blocks(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Queue → attributes, of `qstat -Qf`."""
+    yield from _blocks(text, "Queue:")
+
+
+def _blocks(text: str, head: str) -> Iterator[tuple[str, dict[str, str]]]:
     found: dict[str, str] = {}
     number = last = ""
     for line in text.splitlines():
-        if line.startswith("Job Id:"):
+        if line.startswith(head):
             if number:
                 yield number, found
             number, found, last = line.partition(":")[2].strip(), {}, ""

@@ -21,6 +21,7 @@ from .output import terminal_columns
 PATIENCE = 1.0  # seconds before anything is shown
 _WORDS = {
     "bridge": "opening a way there",
+    "cancel": "cancelling the job",
     "cleanup": "clearing up",
     "connection": "asking the keeper",
     "doctor": "looking",

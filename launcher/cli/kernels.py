@@ -15,7 +15,7 @@ from ..text import clean
 from . import table
 from .arguments import add_json
 from .asking import Asking
-from .elsewhere import kernels_elsewhere, take_up
+from .elsewhere import cancel, elsewhere, take_up
 from .output import emit, say
 
 STOP_DEADLINE = 60.0
@@ -72,7 +72,7 @@ def configure_ps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="also those that ended over an hour ago, and those of other keepers: asks the targets",
+        help="also those that ended over an hour ago, and kernels and jobs of other keepers: asks the targets",
     )
     add_json(parser)
 
@@ -83,7 +83,8 @@ def run_ps(arguments: argparse.Namespace) -> int:
     with Asking() as client:
         found = listing(client, True)
         if arguments.all:
-            found["kernels"] += kernels_elsewhere(client)
+            for what, rows in elsewhere(client).items():
+                found[what] += rows
     if not arguments.all:
         found["kernels"] = [row for row in found["kernels"] if is_news(row, time.time())]
     if arguments.names:
@@ -288,7 +289,7 @@ def find_kernel(client: KeeperClient, text: str, everything: bool = False) -> Ro
     try:
         return here[pick("kernel", text, here)]
     except NoSuchId:
-        far = {str(row.get("kernel")): row for row in kernels_elsewhere(client)}
+        far = {str(row.get("kernel")): row for row in elsewhere(client)["kernels"]}
         row = far[pick("kernel", text, far)]
         return {**row, "kernel": take_up(client, row)}
 
@@ -309,6 +310,10 @@ def _done(arguments: argparse.Namespace, kernel: str, what: str) -> int:
 
 
 def configure_release(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Give an allocation back; the kernels in it end.  Also a job that another keeper of yours submitted, as "
+        "`farkernel ps --all` shows it."
+    )
     parser.add_argument(
         "id", metavar="ID", help="of an allocation, or its beginning, as `farkernel ps` shows it"
     )
@@ -318,8 +323,13 @@ def configure_release(parser: argparse.ArgumentParser) -> None:
 def run_release(arguments: argparse.Namespace) -> int:
     with Asking() as client:
         known = [str(row.get("allocation")) for row in listing(client, False)["allocations"]]
-        allocation = pick("allocation", arguments.id, known)
-        client.request("release", STOP_DEADLINE, allocation=allocation)
+        try:
+            allocation = pick("allocation", arguments.id, known)
+            client.request("release", STOP_DEADLINE, allocation=allocation)
+        except NoSuchId:
+            far = {str(row.get("allocation")): row for row in elsewhere(client)["allocations"]}
+            allocation = pick("allocation", arguments.id, far)
+            cancel(client, far[allocation])
     if arguments.json:
         emit({"allocation": allocation})
     else:

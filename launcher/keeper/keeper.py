@@ -107,7 +107,9 @@ class Keeper:
             **forwards.handlers(self._kernel),
             **bridges.handlers(self, self._configured, self.directory),
             **logins.handlers(self.user, self._configured, self._allocations.retry),
-            **elsewhere.handlers(self, self._configured, self._targets, self._far_names, self._adopt),
+            **elsewhere.handlers(
+                self, self.user, self._configured, self._targets, self._far_names, self._adopt
+            ),
             **visits.handlers(self, self._configured, self.user, self._kernel),
             **lines.handlers(self, self._at_address, self.directory),
             **probes.handlers(self, self.user, lambda: self._load().target),

@@ -41,6 +41,7 @@ _PROMPTS = {
     "gpus": "GPUs",
     "gpu_type": "Type of GPU",
     "gpu_memory": "Memory of each GPU, such as 20G",
+    "opencl": f"OpenCL device ({', '.join(OPENCL)})",
     "cpus": "CPUs",
     "memory": "Memory, such as 16G",
     "time": "Time, such as 30m or 4h",

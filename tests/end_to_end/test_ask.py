@@ -1,22 +1,27 @@
-"""What `ask` names is asked in the first cell, before a job is submitted to a real Slurm."""
+"""What a real Slurm has, and what is asked for in the first cell, before a job is submitted."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import nbformat
 import pytest
 
+from farkernel.launcher.cli.schemas import SCHEMAS
+
 from ..sites.batch_notebook import Notebook
 from ..sites.engine import DEADLINE, Engine, collect, wait_until
-from ..sites.slurm import SlurmSite
+from ..sites.slurm import SlurmSite, Wrappers
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
@@ -195,3 +200,103 @@ def test_papermill_and_nbclient_get_the_defaults(slurm: SlurmSite, engine: Engin
             "says (gpus 1, time 20m)\n"
         )
         assert [output["text"] for output in second.outputs] == ["42\n"]
+
+
+# -- what there is -----------------------------------------------------------------------------------------
+
+
+def resources(*arguments: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-P", "-m", "farkernel", "resources", *arguments, "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    found: list[dict[str, Any]] = json.loads(ended.stdout)
+    jsonschema.validate(found, SCHEMAS["resources"])
+    return found
+
+
+def test_resources_of_a_cluster_and_few_commands(
+    slurm: SlurmSite, engine: Engine, notebooks: list[Notebook], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(home / "bin"), prepend=os.pathsep)
+    wrappers = Wrappers(home / "bin")
+    engine.target("gpu", address="slurm:///gpu", kernel="python3", resources={"gpus": 1})
+    engine.target("usual", address="slurm://", kernel="python3")
+    notebooks.append(Notebook("gpu"))
+    notebooks[0].ready()
+    notebooks[0].run("1", 60)
+    gpu, usual = resources("gpu", "usual")
+    assert gpu["cluster"] == usual["cluster"]
+    assert (gpu["queue"], usual["queue"], gpu["machine"]) == ("gpu", None, None)
+    cluster = gpu["cluster"]
+    assert (cluster["scheduler"], cluster["problems"], len(cluster["nodes"])) == ("Slurm", [], 4)
+    queues = {queue["name"]: queue for queue in cluster["queues"]}
+    assert queues["gpu"]["gpus"] == [{"type": "a100", "total": 2, "free": 1}]
+    assert (queues["gpu"]["cpus"], queues["gpu"]["cpus_free"], queues["gpu"]["time_limit"]) == (4, 3, 3600)
+    assert (queues["debug"]["default"], queues["debug"]["cpus_free"], queues["closed"]["open"]) == (
+        True,
+        24,
+        False,
+    )
+    (job,) = cluster["jobs"]
+    assert (job["state"], job["node"], job["ours"]) == ("running", "gpu1", True)
+    # Everybody who asks at once, and soon again, is one look.
+    looked = len(wrappers.calls("sinfo"))
+    askers = [threading.Thread(target=resources, args=("gpu",)) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    assert len(wrappers.calls("sinfo")) == looked == 3
+    shown = subprocess.run(
+        [sys.executable, "-m", "farkernel", "resources"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "1 of 2 free  a100, in gpu1" in shown
+    assert "target gpu" in shown
+
+
+# -- jobs of other keepers ---------------------------------------------------------------------------------
+
+
+def farkernel(*arguments: str, status: int = 0) -> str:
+    command = [sys.executable, "-P", "-m", "farkernel", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == status, ended.stderr
+    return ended.stdout if status == 0 else ended.stderr
+
+
+def test_jobs_of_other_keepers_are_listed_and_can_be_released(
+    slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]
+) -> None:
+    """As another machine's keeper would have named them; and what is no kernel's is nobody's business."""
+    engine.target("usual", address="slurm:///debug", kernel="python3")
+    engine.target("shut", address="slurm:///closed", kernel="python3")
+    engine.entry("shut", "shut")
+    submit = ("sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 300")
+    waits = slurm.command(*submit, "--partition=closed", "--job-name=fk-abc-1a2b3c").strip()
+    runs = slurm.command(*submit, "--partition=debug", "--job-name=fk-def-4d5e6f").strip()
+    other = slurm.command(*submit, "--partition=closed", "--job-name=training").strip()
+    notebooks.append(Notebook("shut"))  # our own, which waits
+    wait_until(lambda: len(slurm.jobs()) == 4 and runs in slurm.jobs("RUNNING"), "the jobs")
+    rows = json.loads(farkernel("ps", "--all", "--json"))["allocations"]
+    mine, strays = (
+        [row for row in rows if "name" not in row],
+        {row["name"]: row for row in rows if "name" in row},
+    )
+    assert [row["target"] for row in mine] == ["shut"]
+    assert strays.keys() == {"fk-abc-1a2b3c", "fk-def-4d5e6f"}
+    queued, running = strays["fk-abc-1a2b3c"], strays["fk-def-4d5e6f"]
+    assert (queued["job"], queued["target"], queued["state"]) == (waits, "shut", "queued")
+    assert queued["why"] == (
+        f"job {waits} of another keeper of yours, queued in closed: the partition is down (PartitionDown)"
+    )
+    assert (running["target"], running["state"]) == ("usual", "running")
+    assert 500 < running["left"] <= 600
+    assert "of another keeper of yours" in farkernel("ps", "--all")
+    assert "given back" in farkernel("release", "slurm:///closed#fk-abc")
+    wait_until(lambda: waits not in slurm.jobs(), "the job to be cancelled")
+    farkernel("release", running["allocation"])
+    wait_until(lambda: runs not in slurm.jobs(), "the job to be cancelled")
+    assert "there is no allocation" in farkernel("release", "slurm:///closed#training", status=1)
+    assert other in slurm.jobs()
+    slurm.command("scancel", other)

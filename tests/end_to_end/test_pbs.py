@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from farkernel.launcher.discovery.cluster import read_cluster
+
 from ..sites.batch_notebook import Notebook
 from ..sites.engine import Engine, collect, wait_until
 from ..sites.pbs import PbsSite
@@ -68,3 +70,21 @@ def test_a_queue_and_the_time_limit(site: PbsSite, engine: Engine, notebooks: li
     site.limit_reached(job)
     error = collect(notebook.client, msg_id).error
     assert f"job {job} is over: its time limit was reached (01:00:00)" in error
+
+
+def test_what_is_free_and_asked_for(site: PbsSite, engine: Engine, notebooks: list[Notebook]) -> None:
+    engine.target("batch", address=f"{site.flavour}:///workq", kernel="python3", ask=["time"])
+    notebook = Notebook("batch")
+    notebooks.append(notebook)
+    notebook.ready()
+    msg_id = notebook.client.execute("print('there')")
+    assert notebook.client.get_stdin_msg(timeout=30)["content"]["prompt"].startswith("Time")
+    assert "There now: in workq, 2 of 2 CPUs free; " in notebook.said("There now")
+    assert site.calls("qsub") == 0
+    notebook.client.input("10m")
+    assert collect(notebook.client, msg_id).text.endswith("there\n")
+    found = engine.client.request("probe", targets=["batch"], deadline=20)["targets"]["batch"]
+    cluster = read_cluster(found["cluster"])
+    assert cluster.problems == ()
+    assert [(queue.name, queue.time_limit) for queue in cluster.queues] == [("workq", 12 * 3600)]
+    assert site.calls("pbsnodes") == 1  # what was looked at for the question is fresh enough

@@ -8,16 +8,21 @@ from collections.abc import Iterator
 
 import pytest
 
+from farkernel.launcher.discovery.cluster import Gpus, read_cluster
+
 from ..sites.batch_notebook import Notebook
 from ..sites.engine import Engine, collect, wait_until
 from ..sites.sge import GridEngineSite
+
+# Grid Engine gives jobs an environment of their own, and the home of the password file.
+PASSED = ["-v", "FARKERNEL_RUN_DIR,FARKERNEL_TEST,IPYTHONDIR"]
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(150)]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GridEngineSite]:
-    site = GridEngineSite(tmp_path_factory.mktemp("sge"))
+    site = GridEngineSite(tmp_path_factory.mktemp("sge"), gpus=2)
     try:
         site.start()
         yield site
@@ -29,14 +34,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GridEngineSite]:
 def sge(site: GridEngineSite, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[GridEngineSite]:
     for name, value in site.environment.items():
         monkeypatch.setenv(name, value)
-    # Grid Engine gives jobs an environment of their own, and the home of the password file.
-    passed = ",".join(("FARKERNEL_RUN_DIR", "FARKERNEL_TEST", "IPYTHONDIR"))
     engine.target(
         "batch",
         address="sge:///all.q",
         python=sys.executable,
         resources={"time": "1h"},
-        options=["-v", passed],
+        options=PASSED,
     )
     engine.entry("batch", "batch")
     yield site
@@ -72,6 +75,23 @@ def test_queue_restart_and_shutdown(sge: GridEngineSite, engine: Engine, noteboo
     assert "at last\n" in collect(third.client, msg_id, 60).text
     assert job not in sge.jobs()
     assert os.environ["SGE_ROOT"]
+
+
+def test_what_is_free(sge: GridEngineSite, engine: Engine, notebooks: list[Notebook]) -> None:
+    engine.target("one", address="sge:///all.q", python=sys.executable, resources={"gpus": 1}, options=PASSED)
+    engine.entry("one", "one")
+    notebooks.append(Notebook("one"))
+    notebooks[0].ready(60)
+    notebooks[0].run("1", 60)
+    found = engine.client.request("probe", targets=["one", "batch"], deadline=20)["targets"]
+    assert found["one"] == found["batch"]  # one cluster, one question
+    cluster = read_cluster(found["one"]["cluster"])
+    assert cluster.problems == ()
+    queue = cluster.queue("all.q")
+    assert queue is not None
+    assert (queue.cpus, queue.cpus_free, queue.gpus) == (2, 1, (Gpus(None, 2, 1),))
+    (job,) = cluster.jobs
+    assert (job.state, job.ours) == ("running", True)
 
 
 def test_cancelled_by_somebody_else(sge: GridEngineSite, engine: Engine, notebooks: list[Notebook]) -> None:

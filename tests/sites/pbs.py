@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-PROGRAMS = ("qsub", "qstat", "qdel", "qselect")
+PROGRAMS = ("qsub", "qstat", "qdel", "qselect", "pbsnodes")
 
 _STARTER = """\
 #!/bin/sh
@@ -27,6 +27,7 @@ class PbsSite:
 
     def __init__(self, directory: Path, flavour: str, slots: int = 2) -> None:
         self.directory = directory
+        self.flavour = flavour
         self._over = "-11" if flavour == "torque" else "-29"
         self.bin = directory / "bin"
         self.bin.mkdir(parents=True)
@@ -166,6 +167,8 @@ class Server:
 
     def qstat(self, arguments: list[str]) -> int:
         self.turn()
+        if "-Qf" in arguments:
+            return self._queues()
         status = 0
         for number in arguments[arguments.index("-f") + 1 :]:
             job = Entry(self.directory / "jobs" / number)
@@ -193,8 +196,37 @@ class Server:
         return status
 
     def qselect(self, arguments: list[str]) -> int:
-        name = arguments[arguments.index("-N") + 1]
-        print("".join(f"{job.number}\n" for job in self.jobs() if job["Job_Name"] == name), end="")
+        self.turn()
+        found = [job for job in self.jobs() if job["job_state"] in ("Q", "R")]
+        if "-N" in arguments:
+            name = arguments[arguments.index("-N") + 1]
+            found = [job for job in self.jobs() if job["Job_Name"] == name]
+        print("".join(f"{job.number}\n" for job in found), end="")
+        return 0
+
+    def _queues(self) -> int:
+        counts = [sum(job["job_state"] == state for job in self.jobs()) for state in "QR"]
+        print("Queue: workq\n    queue_type = Execution")
+        print("    state_count = Transit:0 Queued:{} Held:0 Waiting:0 Running:{} Exiting:0".format(*counts))
+        print("    resources_max.walltime = 12:00:00\n    enabled = True\n    started = True\n")
+        return 0
+
+    def pbsnodes(self, arguments: list[str]) -> int:
+        """One node with a processor for each slot."""
+        self.turn()
+        slots = int((self.directory / "slots").read_text())
+        running = [job.number for job in self.jobs() if job["job_state"] == "R"]
+        node = os.uname().nodename
+        print(f"{node}\n     state = free")
+        if self.torque:
+            jobs = ", ".join(f"{slot}/{number}" for slot, number in enumerate(running))
+            print(f"     np = {slots}\n     ntype = cluster" + (f"\n     jobs = {jobs}" if jobs else ""))
+        else:
+            print(f"     Mom = {node}\n     resources_available.ncpus = {slots}")
+            print(
+                f"     resources_available.mem = 24684096kb\n     resources_assigned.ncpus = {len(running)}"
+            )
+        print()
         return 0
 
     def qdel(self, arguments: list[str]) -> int:

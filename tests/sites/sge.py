@@ -50,8 +50,9 @@ report_variables      NONE
 class GridEngineSite:
     """Started by `start`, ended by `stop`; `environment` is what its commands need to find it."""
 
-    def __init__(self, root: Path, slots: int = 2) -> None:
+    def __init__(self, root: Path, slots: int = 2, gpus: int = 0) -> None:
         self.root = root
+        self._gpus = gpus
         self._slots = slots
         self._host = platform.node().split(".")[0]
         self._ports = free_ports(2)
@@ -73,6 +74,8 @@ class GridEngineSite:
         self.command("qconf", "-ah", self._host, check=False)
         self.command("qconf", "-as", self._host)
         self._add("-Ae", "host", _EXECUTION_HOST.format(host=self._host))
+        if self._gpus:
+            self._declare_gpus()
         self.command("/usr/sbin/sge_execd")
         self._add("-Ahgrp", "group", f"group_name @allhosts\nhostlist {self._host}\n")
         soon = {"schedule_interval": "0:0:1", "flush_submit_sec": "1", "flush_finish_sec": "1"}
@@ -124,6 +127,11 @@ class GridEngineSite:
         if check and done.returncode:
             raise AssertionError(f"{argv}: {done.stdout} {done.stderr}")
         return done.stdout
+
+    def _declare_gpus(self) -> None:
+        """A consumable of the host, as sites have it."""
+        self._add("-Mc", "complex", self.command("qconf", "-sc") + "gpu gpu INT <= YES YES 0 0\n")
+        self.command("qconf", "-rattr", "exechost", "complex_values", f"gpu={self._gpus}", self._host)
 
     def _make_root(self) -> None:
         common = self.root / "root" / "default" / "common"

@@ -244,7 +244,7 @@ def _start(argv: Sequence[str], environment: Mapping[str, str]) -> None:
 class Wrappers:
     """Stand before Slurm's commands on PATH: count the calls, and do something once after (or before) one of them."""
 
-    PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "srun", "sacct")
+    PROGRAMS = ("sbatch", "sinfo", "squeue", "scancel", "scontrol", "srun", "sacct")
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

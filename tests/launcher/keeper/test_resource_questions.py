@@ -282,9 +282,19 @@ def test_where_a_host_is_its_own_scheduler_only_gpus_are_asked_for() -> None:
 
 
 def test_defaults_are_as_they_would_be_written() -> None:
-    every = Resources(2, "a100", 20 << 30, 8, 64 << 30, 5400, 1)
+    every = Resources(
+        gpus=2,
+        gpu_type="a100",
+        gpu_memory=20 << 30,
+        opencl="gpu",
+        cpus=8,
+        memory=64 << 30,
+        time=5400,
+        nodes=1,
+    )
+    assert all(prompt(name, None) for name in RESOURCE_KEYS)
     assert defaults(every, RESOURCE_KEYS) == {
-        "gpus": 2, "gpu_type": "a100", "gpu_memory": "20G", "cpus": 8, "memory": "64G", "time": "90m", "nodes": 1,
+        "gpus": 2, "gpu_type": "a100", "gpu_memory": "20G", "opencl": "gpu", "cpus": 8, "memory": "64G", "time": "90m", "nodes": 1,
     }  # fmt: skip
     assert defaults(Resources(), RESOURCE_KEYS) == {}
     assert prompt("memory", "64G") == "Memory, such as 16G [64G]: "

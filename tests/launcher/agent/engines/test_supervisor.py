@@ -19,7 +19,7 @@ import pytest
 from farkernel.backends.archive import build_engines
 
 from ....sites.engine import wait_until
-from ..probe.pythons import PYTHONS
+from ....sites.pythons import PYTHONS
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 
