@@ -132,9 +132,22 @@ def places_text() -> str:
     return _sources(_AGENT)["places.py"]
 
 
-def errand_text(name: str) -> str:
-    """A program that travels by itself (`launcher.agent.errands`)."""
-    return strip((resources.files(_AGENT) / "errands" / f"{name}.py").read_text("utf-8"))
+def errand_text(name: str, *with_modules: str) -> str:
+    """A program that travels by itself (`launcher.agent.errands`); of the agent's modules it has what it imports."""
+    agent = resources.files(_AGENT)
+    texts = [(agent / f"{module}.py").read_text("utf-8") for module in with_modules]
+    texts.append((agent / "errands" / f"{name}.py").read_text("utf-8"))
+    return "\n".join(strip(_alone(text)) for text in texts)
+
+
+def _alone(text: str) -> str:
+    """Without its imports of other modules of ours: they stand before it."""
+    lines = text.splitlines()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+                lines[number] = ""
+    return "\n".join(lines) + "\n"
 
 
 def strip(source: str) -> str:

@@ -26,7 +26,7 @@ ACTIONS = (
     Action("mkdir", "make a directory on a board", "board_files"),
     Action("reset", "a fresh interpreter, or as if the reset button was pressed", "board_repl"),
     Action("repl", "talk to a board at this terminal", "board_repl"),
-    Action("flash", "write an image onto a board that is plugged in here", "board_flash"),
+    Action("flash", "write an image onto a board, where it is plugged in", "board_flash"),
 )
 
 
