@@ -86,10 +86,16 @@ def build_archive() -> Archive:
     return _pack(_as_program(PACKAGE, sources))
 
 
+#: Modules of the agent that the probe has too.
+_OF_BOTH = ("holds.py", "places.py")
+
+
 @functools.lru_cache(maxsize=1)
 def build_probe() -> Archive:
     """What looks at a machine; ``python3 probe.zip REQUEST`` runs it."""
-    return _pack(_as_program(PROBE_PACKAGE, _sources(_PROBE)))
+    sources = {name: text.replace("\nfrom ..", "\nfrom .") for name, text in _sources(_PROBE).items()}
+    shared = {name: text for name, text in _sources(_AGENT).items() if name in _OF_BOTH}
+    return _pack(_as_program(PROBE_PACKAGE, {**shared, **sources}))
 
 
 @functools.lru_cache(maxsize=1)

@@ -18,7 +18,11 @@ class Action(NamedTuple):
 
 
 ACTIONS = (
-    Action("list", "the boards that are plugged in here, and who holds them", "board_list"),
+    Action(
+        "list",
+        "the boards that are plugged in here and into other machines, and who holds them",
+        "board_list",
+    ),
     Action("ls", "the files on a board", "board_files"),
     Action("put", "copy a file or a folder onto a board", "board_files"),
     Action("get", "copy a file or a folder from a board", "board_files"),

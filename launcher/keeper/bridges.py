@@ -37,7 +37,7 @@ def handlers(owner: Owner, find: Callable[[str], Target], directory: Path) -> di
         if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
             raise BadRequest("argv must be a list of strings")
         target = find(str(request.get("target")))
-        if target.address.scheme == "serial" and target.address.host is not None:
+        if target.address.scheme == "serial":
             target = host_of(target)
         await owner.inquire(target)
         opened = Bridge(owner, target, argv, directory, client.event)
