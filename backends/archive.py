@@ -88,10 +88,16 @@ def build_archive() -> Archive:
     return _pack(_as_program(PACKAGE, sources))
 
 
+#: Modules of the agent that the probe has too.
+_OF_BOTH = ("holds.py", "places.py")
+
+
 @functools.lru_cache(maxsize=1)
 def build_probe() -> Archive:
     """What looks at a machine; ``python3 probe.zip REQUEST`` runs it."""
-    return _pack(_as_program(PROBE_PACKAGE, _sources(_PROBE)))
+    sources = {name: text.replace("\nfrom ..", "\nfrom .") for name, text in _sources(_PROBE).items()}
+    shared = {name: text for name, text in _sources(_AGENT).items() if name in _OF_BOTH}
+    return _pack(_as_program(PROBE_PACKAGE, {**shared, **sources}))
 
 
 @functools.lru_cache(maxsize=1)
@@ -140,9 +146,22 @@ def places_text() -> str:
     return _sources(_AGENT)["places.py"]
 
 
-def errand_text(name: str) -> str:
-    """A program that travels by itself (`launcher.agent.errands`)."""
-    return strip((resources.files(_AGENT) / "errands" / f"{name}.py").read_text("utf-8"))
+def errand_text(name: str, *with_modules: str) -> str:
+    """A program that travels by itself (`launcher.agent.errands`); of the agent's modules it has what it imports."""
+    agent = resources.files(_AGENT)
+    texts = [(agent / f"{module}.py").read_text("utf-8") for module in with_modules]
+    texts.append((agent / "errands" / f"{name}.py").read_text("utf-8"))
+    return "\n".join(strip(_alone(text)) for text in texts)
+
+
+def _alone(text: str) -> str:
+    """Without its imports of other modules of ours: they stand before it."""
+    lines = text.splitlines()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+                lines[number] = ""
+    return "\n".join(lines) + "\n"
 
 
 def strip(source: str) -> str:

@@ -1,4 +1,4 @@
-"""What esptool (5.x) prints, made into facts and errors; sans-I/O."""
+"""What esptool (4 and 5) prints, made into facts and errors; sans-I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FACTS = (
     ("mac", re.compile(r"MAC: +([0-9a-f:]{17,})$")),
     ("flash", re.compile(r"Detected flash size: +(\d+[KM]B)$")),
 )
-_PERCENT = re.compile(r"Writing at (0x[0-9a-f]+) .*?(\d+)(?:\.\d+)?%")
+_PERCENT = re.compile(r"Writing at (0x[0-9a-f]+)\b.*?(\d+)(?:\.\d+)? ?%")
 _FATAL = re.compile(r"A (?:fatal error|serial exception error) occurred: ?(.*)")
 
 # Beginnings of what follows "A fatal error occurred:", and of pySerial's words.

@@ -19,7 +19,7 @@ _SHARED = "/run/lock"
 _TRIES = 10
 _LONGEST_PID = 10  # columns; more than a process id can have, and less than an integer of C's
 _LONGEST_PURPOSE = 200
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f]+")
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]+")
 
 
 class Held(Exception):
@@ -179,4 +179,4 @@ def user_name(number: int) -> str:
 
 def plain(text: str) -> str:
     """Others wrote it: one line, without what a terminal would obey."""
-    return _UNFIT.sub(" ", text).strip()[:_LONGEST_PURPOSE]
+    return _CONTROLS.sub(" ", text).strip()[:_LONGEST_PURPOSE]

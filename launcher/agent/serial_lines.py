@@ -4,12 +4,9 @@ The keeper's messages begin with a letter: ``w``, then bytes to write, in pieces
 pasted in MicroPython's raw-paste mode, whose window runs here: each turn of it would cost a round trip of the link.
 """
 
-import errno
 import fcntl
-import glob
 import os
 import re
-import stat
 import struct
 import termios
 from collections import deque
@@ -21,75 +18,14 @@ from .link import ChannelError, Link, Priority
 from .loop import Loop, Timer
 from .ports import ENOUGH
 from .problems import BadRequest, Problem
+from .serial_devices import LineProblem, busy, locate, problem
 
 _PIECE = 256  # the input ring of a board
 _READ = 64 * 1024
 _ASK = b"\x05A\x01"
 _ANSWER = re.compile(b"R\x01(..)|R\x00|raw REPL", re.DOTALL)
-_GONE = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO)
-_USB = re.compile(r"/usb/([0-9A-Fa-f]{1,4}):([0-9A-Fa-f]{1,4})(?:/(.+))?")
-_UNFIT = re.compile(r"[^A-Za-z0-9_.:@+,=-]")
 
 Event = Dict[str, Any]
-
-
-class LineProblem(Problem):
-    """The device cannot be opened; ``kind`` is that of the keeper's own errors about boards."""
-
-    def __init__(self, kind: str, what: str, advice: str) -> None:
-        super().__init__(what, advice)
-        self.kind = kind
-
-
-def locate(path: str) -> str:
-    """The device itself, or the one with these USB numbers: ``/usb/VID:PID[/SERIAL]``."""
-    found = _USB.match(path)
-    if found is None:
-        if not stat.S_ISCHR(_mode(path)):  # never open a plain file, a pipe or a socket
-            raise LineProblem(
-                "board-unreachable", "%s is no serial device" % path, "Look at the target's address"
-            )
-        return path
-    wanted = [int(found.group(1), 16), int(found.group(2), 16)]
-    fitting = []
-    for tty in sorted(glob.glob("/sys/class/tty/*/device")):
-        place = os.path.realpath(tty)
-        while len(place) > 1 and not os.path.exists(os.path.join(place, "idVendor")):
-            place = os.path.dirname(place)
-        try:
-            numbers = [int(_text(place, "idVendor"), 16), int(_text(place, "idProduct"), 16)]
-        except (OSError, ValueError):
-            continue
-        if numbers == wanted and found.group(3) in (None, _UNFIT.sub("_", _serial(place))):
-            fitting.append("/dev/" + os.path.basename(os.path.dirname(tty)))
-    if len(fitting) > 1:
-        raise LineProblem(
-            "board-several",
-            "%d boards fit %s: %s" % (len(fitting), path, ", ".join(fitting)),
-            "Name one of them",
-        )
-    if not fitting:
-        raise LineProblem("board-gone", "no board at %s there" % path, "Plug it in")
-    return fitting[0]
-
-
-def _mode(path: str) -> int:
-    try:
-        return os.stat(path).st_mode
-    except OSError as error:
-        raise _problem(path, error) from None
-
-
-def _text(place: str, name: str) -> str:
-    with open(os.path.join(place, name)) as file:
-        return file.read().strip()
-
-
-def _serial(place: str) -> str:
-    try:
-        return _text(place, "serial")
-    except OSError:
-        return ""
 
 
 def hold(path: str, purpose: str) -> holds.Hold:
@@ -97,7 +33,7 @@ def hold(path: str, purpose: str) -> holds.Hold:
     try:
         return holds.Hold.take(path, holds.plain(purpose))
     except holds.Held as error:
-        raise _busy(path, error.holder) from None
+        raise busy(path, error.holder) from None
 
 
 def open_line(path: str, baud: int) -> int:
@@ -108,7 +44,7 @@ def open_line(path: str, baud: int) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise _problem(path, error) from None
+        raise problem(path, error) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         attributes = termios.tcgetattr(descriptor)
@@ -120,36 +56,13 @@ def open_line(path: str, baud: int) -> int:
         fcntl.ioctl(descriptor, termios.TIOCEXCL)
     except OSError as error:
         os.close(descriptor)
-        raise _problem(path, error) from None
+        raise problem(path, error) from None
     except termios.error:
         os.close(descriptor)
         raise LineProblem(
             "board-unreachable", "%s is no serial device" % path, "Look at the target's address"
         ) from None
     return descriptor
-
-
-def _problem(path: str, error: OSError) -> LineProblem:
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return LineProblem(
-            "board-permission",
-            "this user may not open %s there" % path,
-            "There, as root: `usermod -aG %s %s`, then log in again"
-            % (holds.group_of(path) or "dialout", holds.user_name(os.getuid())),
-        )
-    if error.errno in (errno.EBUSY, errno.EWOULDBLOCK):
-        return _busy(path, holds.holder_of(path))
-    if error.errno in _GONE:
-        return LineProblem("board-gone", "no board at %s there" % path, "Plug it in")
-    return LineProblem("board-unreachable", "%s cannot be opened there: %s" % (path, error.strerror), "")
-
-
-def _busy(path: str, holder: str) -> LineProblem:
-    return LineProblem(
-        "board-busy",
-        "%s there is in use by %s" % (path, holder or "another program"),
-        "One program at a time can talk to a board: close the other one",
-    )
 
 
 class Line(object):

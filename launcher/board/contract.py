@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Protocol
 
 from ...backends.contract import Receiver
@@ -20,7 +20,7 @@ OnProgress = Callable[[int, int], None]
 """Bytes done, bytes in all; at the end both are equal."""
 
 
-class BoardState(Enum):
+class BoardState(StrEnum):
     """Where a `session.Board` stands.  `session.MOVES` says which follows which."""
 
     CLOSED = "closed"  # not opened yet, or closed by us

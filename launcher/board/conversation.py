@@ -59,6 +59,7 @@ class Conversation:
 
     def close(self) -> None:
         self._stop_pacing()
+        self._stop_watching()
         self.transport.close()
         self.repl.lost()
         self._fail("was closed")
@@ -78,6 +79,7 @@ class Conversation:
 
     def closed(self, said: str) -> None:
         self._stop_pacing()
+        self._stop_watching()
         self.repl.lost()
         self._fail("went away")
         self._on_closed(said)
@@ -144,6 +146,11 @@ class Conversation:
         if self._resume is not None:
             self._resume.cancel()
             self._resume = None
+
+    def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
 
     def interrupt(self) -> None:
         self._stop_pacing()
@@ -241,14 +248,11 @@ class Conversation:
     async def _run_to_its_end(self) -> Finished | Restarted:
         loop = asyncio.get_running_loop()
         self._heard = loop.time()
-        self._watching = loop.call_later(SILENCE, self._watch)
-        try:
-            event = await self._ended(Finished)
-            self._unsure = self.folder is not None and isinstance(event, Finished) and bool(event.traceback)
-            return event
-        finally:
-            if self._watching is not None:
-                self._watching.cancel()
+        if self._watching is None:
+            self._watching = loop.call_later(SILENCE, self._watch)
+        event = await self._ended(Finished)
+        self._unsure = self.folder is not None and isinstance(event, Finished) and bool(event.traceback)
+        return event
 
     async def settled(self) -> bool:
         """Wait until what runs has ended; False: it became something else than READY."""
@@ -295,15 +299,21 @@ class Conversation:
             self._waiter = None
 
     def _watch(self) -> None:
-        """Nothing is heard of a board that should take code: it is not there any more."""
+        """Nothing is heard of a board that should take code: it is not there any more.
+
+        One timer for many runs, because making one takes as long as ten bytes take on the line.
+        """
         loop = asyncio.get_running_loop()
+        self._watching = None
+        if self._waiter is None:
+            return
         if self.repl.state is ReplState.SENDING:  # then the board has nothing to say
             self._heard = loop.time()
         left = self._heard + SILENCE - loop.time()
-        if left > 0:
-            self._watching = loop.call_later(left, self._watch)
-        elif self.repl.state in _TAKING:
+        if left <= 0 and self.repl.state in _TAKING:
             self._fail("does not answer any more")
+        else:
+            self._watching = loop.call_later(left if left > 0 else SILENCE, self._watch)
 
 
 def _ignore(data: bytes) -> None:

@@ -104,8 +104,15 @@ def _port(entry: Path, links: Mapping[str, str]) -> BoardPort:
         address=f"serial:///usb/{vendor:04x}:{product:04x}/{address_part(serial)}"
         if serial
         else f"serial://{device}",
-        kind=_KINDS.get((vendor, product)) or _KINDS.get((vendor, None), ""),
+        kind=kind_of(vendor, product),
     )
+
+
+def kind_of(vendor: int | None, product: int | None) -> str:
+    """What people can be told of these USB numbers."""
+    if vendor is None:
+        return ""
+    return _KINDS.get((vendor, product)) or _KINDS.get((vendor, None), "")
 
 
 def _usb_device(device: Path) -> Path | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 from .tail import Verdict, judge_tail, starts_late
 
@@ -40,7 +40,7 @@ _ANSWER = re.compile(rb"R\x01(..)|R\x00>|" + re.escape(RAW_BANNER), re.DOTALL)
 _FORBIDDEN = re.compile(rb"[\x01-\x05]")
 
 
-class ReplState(Enum):
+class ReplState(IntEnum):  # of numbers, because their hash costs nothing: each run looks four of them up
     UNKNOWN = auto()  # whatever the board may be doing
     ENTERING = auto()  # Ctrl-A was sent: waiting for the raw REPL's banner
     READY = auto()  # at its `>`

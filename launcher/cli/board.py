@@ -18,7 +18,11 @@ class Action(NamedTuple):
 
 
 ACTIONS = (
-    Action("list", "the boards that are plugged in here, and who holds them", "board_list"),
+    Action(
+        "list",
+        "the boards that are plugged in here and into other machines, and who holds them",
+        "board_list",
+    ),
     Action("ls", "the files on a board", "board_files"),
     Action("put", "copy a file or a folder onto a board", "board_files"),
     Action("get", "copy a file or a folder from a board", "board_files"),
@@ -26,7 +30,7 @@ ACTIONS = (
     Action("mkdir", "make a directory on a board", "board_files"),
     Action("reset", "a fresh interpreter, or as if the reset button was pressed", "board_repl"),
     Action("repl", "talk to a board at this terminal", "board_repl"),
-    Action("flash", "write an image onto a board that is plugged in here", "board_flash"),
+    Action("flash", "write an image onto a board, where it is plugged in", "board_flash"),
 )
 
 

@@ -11,21 +11,22 @@ from ...device_images import drive, firmware, flashing, manifest
 from ...device_images.flashing import FlashJob, Step
 from .. import configuration
 from ..address import parse_address
+from ..board import ports
 from ..errors import FarkernelError
+from ..settings import Target
 from . import table
 from .arguments import add_json
+from .flash_far import far
 from .output import complain, emit, say, terminal_columns
 
 
 class NotABoardHere(FarkernelError):
     kind = "board-elsewhere"
 
-    def __init__(self, name: str, address: str, here: bool) -> None:
+    def __init__(self, name: str, address: str) -> None:
         super().__init__(
-            f"{name!r} ({address}) is not a board" + ("" if here else " that is plugged in here"),
-            "Name a device like /dev/ttyUSB0, or a target whose address is serial:///dev/…"
-            if here
-            else "Run this command on the machine where it is plugged in",
+            f"{name!r} ({address}) is not a board on a cable",
+            "Name a device like /dev/ttyUSB0, or a target whose address is serial:///dev/… or serial://host/dev/…",
         )
 
 
@@ -42,7 +43,8 @@ def configure_flash(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "where",
         metavar="TARGET|DEVICE",
-        help="a target (serial:///dev/…), a device (/dev/ttyUSB0), rfc2217://HOST:PORT, or a board's drive (a folder)",
+        help="a target (serial:///dev/… or serial://host/dev/…), a device (/dev/ttyUSB0), rfc2217://HOST:PORT, "
+        "or a board's drive (a folder)",
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="what `farkernel image` made, or a firmware")
     parser.add_argument(
@@ -59,12 +61,20 @@ def run_flash(arguments: argparse.Namespace) -> int:
         raise BadBaud(arguments.baud)
     data = firmware.read(arguments.file)
     manifest.refuse_bad_copy(arguments.file, data, manifest.load())
-    port = port_of(arguments.where)
+    display = Display(sys.stderr)
+    target = target_of(arguments.where)
+    open_tool = None
+    if target is None:
+        port = arguments.where
+    elif target.address.host is not None:
+        port = str(target.address)
+        open_tool = far(target, lambda doing: display.show(Step(doing)))
+    else:
+        port = ports.locate(str(target.address.path))
     if Path(port).is_dir():
         return _copy(Path(port), data, arguments)
-    display = Display(sys.stderr)
     try:
-        done = flashing.flash(FlashJob(port, data, arguments.baud), display.show)
+        done = flashing.flash(FlashJob(port, data, arguments.baud), display.show, open_tool)
     except KeyboardInterrupt:
         display.clear()
         if display.writing:
@@ -92,17 +102,17 @@ def run_flash(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def port_of(where: str) -> str:
-    """The device of a target or address, or what was named itself; raises FarkernelError."""
+def target_of(where: str) -> Target | None:
+    """None: what was named is a device or a drive itself.  Raises FarkernelError."""
     if where.startswith("serial:"):
-        address = parse_address(where)
+        target = Target("board", parse_address(where))
     elif "/" in where:
-        return where
+        return None
     else:
-        address = configuration.load().target(where).address
-    if address.scheme != "serial" or address.path is None or address.host is not None:
-        raise NotABoardHere(where, str(address), address.scheme != "serial")
-    return address.path
+        target = configuration.load().target(where)
+    if target.address.scheme != "serial" or target.address.path is None:
+        raise NotABoardHere(where, str(target.address))
+    return target
 
 
 def _copy(place: Path, data: bytes, arguments: argparse.Namespace) -> int:

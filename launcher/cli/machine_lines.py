@@ -241,4 +241,7 @@ def _board(board: Board) -> Line:
     ids = f"{board.vid}:{board.pid}" if board.vid else None
     usable = "not usable by you (group dialout?)" if board.usable is False else None
     name = " ".join(part for part in (board.manufacturer, board.product) if part)
-    return Line("board", text=_together(board.device, name, ids, usable), level="high" if usable else "")
+    held = f"in use by {board.holder}" if board.holder else None
+    return Line(
+        "board", text=_together(board.device, name, ids, usable, held), level="high" if usable else ""
+    )

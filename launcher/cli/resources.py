@@ -111,10 +111,13 @@ def run_resources(arguments: argparse.Namespace) -> int:
     return 0 if any(one.ok for one in looked) else 1
 
 
-def look(client: KeeperClient, addresses: dict[str, str], deadline: float) -> list[Looked]:
+def look(
+    client: KeeperClient, addresses: dict[str, str], deadline: float, wanted: list[str] | None = None
+) -> list[Looked]:
+    """``wanted``: parts of machines (docs/resources.md); all, if nothing is said."""
     # The keeper opens a hundred connections at a time; in the worst case each of them waits for its deadline.
     patience = deadline * (1 + len(addresses) // 100) + 15
-    answer = client.request("probe", patience, targets=list(addresses), deadline=deadline)
+    answer = client.request("probe", patience, targets=list(addresses), deadline=deadline, wanted=wanted)
     found = answer.get("targets")
     found = found if isinstance(found, dict) else {}
     return [_looked(name, address, found.get(name)) for name, address in addresses.items()]

@@ -212,6 +212,7 @@ class Board:
     product: str | None = None
     driver: str | None = None
     usable: bool | None = None  # this user may open the port
+    holder: str | None = None  # who has it, as far as this user may know
 
 
 @dataclass(frozen=True)

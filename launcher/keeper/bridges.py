@@ -17,6 +17,7 @@ from ..configuration import Target
 from ..errors import FarkernelError
 from .far_agent import FarAgent
 from .forwards import Connection
+from .lines import host_of
 from .server import BadRequest, ClientConnection, Handler
 from .visits import NoAnswer, Owner, Visitor
 
@@ -24,7 +25,8 @@ _PATIENCE = 60.0
 
 
 def handlers(owner: Owner, find: Callable[[str], Target], directory: Path) -> dict[str, Handler]:
-    """The request `bridge`: ``target``, ``argv`` → ``bridge``, ``path``: a socket for one connection.
+    """The request `bridge`: ``target`` (a name or an address; of a board: the machine that it is plugged into),
+    ``argv`` → ``bridge``, ``path``: a socket for one connection.
 
     What becomes of the command is told by one event {"event": "bridge", "bridge", "status", "said"}, or with "error"
     instead of the last two when it could not be started.
@@ -35,6 +37,8 @@ def handlers(owner: Owner, find: Callable[[str], Target], directory: Path) -> di
         if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
             raise BadRequest("argv must be a list of strings")
         target = find(str(request.get("target")))
+        if target.address.scheme == "serial":
+            target = host_of(target)
         await owner.inquire(target)
         opened = Bridge(owner, target, argv, directory, client.event)
         client.on_close["bridge", opened.name] = opened.close

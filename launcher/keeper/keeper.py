@@ -105,7 +105,7 @@ class Keeper:
             "reach": self._reach,
             **journal.handlers(self._kernel, self.directory),
             **forwards.handlers(self._kernel),
-            **bridges.handlers(self, self._configured, self.directory),
+            **bridges.handlers(self, self._named, self.directory),
             **logins.handlers(self.user, self._configured, self._allocations.retry),
             **elsewhere.handlers(
                 self, self.user, self._configured, self._targets, self._far_names, self._adopt
@@ -567,6 +567,9 @@ class Keeper:
         configuration = self._load()
         known = (each for each in configuration.targets.values() if str(each.address) == address)
         return next(known, None) or configuration.resolve({"address": address})
+
+    def _named(self, name: str) -> Target:
+        return self._at_address(name) if "://" in name else self._configured(name)
 
     def _configured(self, name: str) -> Target:
         return self._load().target(name)

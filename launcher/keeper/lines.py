@@ -60,6 +60,8 @@ def _options(request: dict[str, Any]) -> SerialOptions:
 def host_of(target: Target) -> Target:
     """The machine that the board is plugged into, with the target's own settings of how it is reached."""
     address = target.address
+    if address.host is None:
+        return dataclasses.replace(target, address=parse_address("local:"))
     user = f"{address.user}@" if address.user else ""
     host = f"[{address.host}]" if ":" in str(address.host) else address.host
     port = f":{address.port}" if address.port else ""

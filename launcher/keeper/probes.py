@@ -11,6 +11,7 @@ from ...backends import find_backend, kernel_of
 from ...backends.contract import Surveyed, User
 from ..configuration import Target
 from ..errors import FarkernelError
+from .lines import host_of
 from .programs import with_programs
 from .server import BadRequest, ClientConnection, Handler
 from .visits import Find, Owner, visit
@@ -30,7 +31,7 @@ class NoMachine(FarkernelError):
     def __init__(self, target: Target) -> None:
         super().__init__(
             f"{target.name} ({target.address}) is no machine of its own",
-            "This version shows local: and ssh:// targets, and clusters",
+            "This version shows local: and ssh:// targets, machines with boards (serial://), and clusters",
         )
 
 
@@ -55,6 +56,8 @@ def handlers(owner: Owner, user: User, configured: Callable[[], Find]) -> dict[s
             async with turns:
                 try:
                     target = find(name)
+                    if target.address.scheme == "serial":
+                        target = host_of(target)
                     backend, kernel = find_backend(target.address.scheme), target.python or target.kernel
                     if not isinstance(backend, Surveyed):
                         machine_of(target)

@@ -10,6 +10,7 @@ from ...backends import find_backend
 from ...backends.contract import Stream, User
 from ..configuration import Target
 from ..errors import FarkernelError
+from .lines import host_of
 
 
 class _Listener:
@@ -51,6 +52,8 @@ async def _reach(find: Callable[[str], Target], name: str, user: User, deadline:
     stream: Stream | None = None
     try:
         target = find(name)
+        if target.address.scheme == "serial" and target.address.host is not None:
+            target = host_of(target)
         route = find_backend(target.address.scheme).door(target, user)
         async with asyncio.timeout(deadline):
             listener = _Listener()

@@ -46,7 +46,6 @@ _PROMPTS = {
     "memory": "Memory, such as 16G",
     "time": "Time, such as 30m or 4h",
     "nodes": "Nodes",
-    "opencl": f"Kind of OpenCL device ({', '.join(OPENCL)})",
 }
 _OF_HOSTS = frozenset({"gpus", "gpu_memory", "opencl"})
 _NUMBERS = (count, positive)

@@ -24,7 +24,13 @@ from farkernel.backends.archive import (
     strip,
 )
 from farkernel.launcher import agent
+from farkernel.launcher.cli import flash_far
 
+# The oldest that agents run on, where there is one, and ours.
+OLDEST = [
+    sys.executable,
+    *map(str, sorted((Path.home() / ".pyenv" / "versions").glob("3.6.*/bin/python"))),
+]
 OLD_PYTHONS = sorted((Path.home() / ".pyenv" / "versions").glob("2.7.*/bin/python"))
 
 
@@ -91,6 +97,24 @@ def test_it_holds_the_agent_and_nothing_else() -> None:
     } <= set(names)
     assert f"{PACKAGE}/loader.py" not in names
     assert all(name == "__main__.py" or name.startswith(PACKAGE + "/") for name in names)
+
+
+def test_an_errand_has_the_modules_that_it_imports() -> None:
+    """In one file, where no name of one stands for another's."""
+    text = flash_far.program().decode()
+    tree = ast.parse(text)
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+    assert sorted(names) == sorted(set(names))
+    for python in OLDEST:
+        done = subprocess.run([python, "-I", "-c", text], input=b"", capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_what_is_stripped_are_comments_and_docstrings() -> None:

@@ -179,3 +179,31 @@ def test_any_words_make_an_error_that_can_be_shown(lines: list[str], status: int
     for line in lines:
         output.feed(line)
     assert str(output.failure(status)).isprintable()
+
+
+# What esptool 4.7 said to a fake boot ROM (Debian 12 and Raspberry Pi OS have such ones).
+OLD = """\
+esptool.py v4.7.0
+Serial port /dev/pts/0
+Connecting...
+
+Detecting chip type... ESP8266
+Chip is ESP8266EX
+Crystal is 26MHz
+MAC: 5c:cf:7f:56:78:12
+Uploading stub...
+Detected flash size: 4MB
+Compressed 131088 bytes to 94569...
+Writing at 0x00000000... (16 %)
+Writing at 0x0001ceb0... (100 %)
+Wrote 131088 bytes (94569 compressed) at 0x00000000 in 0.0 seconds (effective 75675.9 kbit/s)...
+Hash of data verified.
+"""
+
+
+def test_the_older_ones_words() -> None:
+    output = EsptoolOutput("/dev/pts/0")
+    percents = [output.feed(line) for line in OLD.splitlines()]
+    assert [percent for percent in percents if percent is not None] == [16, 100]
+    assert (output.chip, output.mac, output.flash_size) == ("esp8266", "5c:cf:7f:56:78:12", 4 << 20)
+    assert output.verified

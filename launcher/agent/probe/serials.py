@@ -3,6 +3,7 @@
 import os
 from typing import Any, Dict, Iterator, List, Optional
 
+from ..holds import current_holder
 from .files import names, place, read
 
 Found = Dict[str, Any]
@@ -32,6 +33,7 @@ def ports(root: str) -> List[Found]:
                 "product": read(usb, "product") or None,
                 "driver": driver(place(root, "sys/class/tty", name, "device")),
                 "usable": os.access(place(root, device), os.R_OK | os.W_OK),
+                "holder": current_holder(place(root, device)) or None,
             }
         )
     return found

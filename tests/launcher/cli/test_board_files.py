@@ -139,6 +139,7 @@ def test_list(board: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ports, "SYSFS", tmp_path / "none")
     assert board("list")[1].startswith("No board is plugged in here")
     assert board("list", "--json")[1] == "[]\n"
+    assert "there is no target 'nowhere'" in board("list", "nowhere")[2]
     assert "no board at USB" in board("ls", "auto")[2]
 
 

@@ -86,19 +86,16 @@ def test_failures(file: str, capsys: Captured, faults: Faults, words: str) -> No
     ("where", "words"),
     [
         ("nowhere", "there is no target 'nowhere' in the configuration"),
-        ("lab", "'lab' (local:) is not a board. Name a device like /dev/ttyUSB0"),
-        (
-            "far",
-            "'far' (serial://pi7/dev/ttyUSB0) is not a board that is plugged in here. Run this command on the machine",
-        ),
-        ("serial://pi7/dev/ttyUSB0", "is not a board that is plugged in here"),
+        ("lab", "'lab' (local:) is not a board on a cable. Name a device like /dev/ttyUSB0"),
+        ("net", "'net' (webrepl://lamp) is not a board on a cable. Name a device like /dev/ttyUSB0"),
+        ("serial:///usb/ffff:ffff", "no board at serial:///usb/ffff:ffff"),
         ("serial:/dev/ttyUSB0", "'//' is missing after the colon"),
         ("/dev/ttyNONE9", "no board at /dev/ttyNONE9"),
     ],
 )
 def test_where_no_board_is(file: str, capsys: Captured, where: str, words: str) -> None:
     main(["add", "lab", "local:"])
-    main(["add", "far", "serial://pi7/dev/ttyUSB0"])
+    main(["add", "net", "webrepl://lamp"])
     assert main(["board", "flash", where, file]) == 1
     assert words in capsys.readouterr().err
 

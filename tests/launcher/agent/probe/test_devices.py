@@ -223,6 +223,7 @@ def test_boards(tmp_path: Path) -> None:
         "product": "CP2102 USB to UART Bridge Controller",
         "driver": "cp210x",
         "usable": True,
+        "holder": None,
     }
     assert (acm["device"], acm["vid"], acm["pid"], acm["by_id"], acm["usable"]) == (
         "/dev/ttyACM0",
