@@ -25,7 +25,7 @@ TRIXIE: Mapping[str, bytes] = {
 def make_image(place: Path, files: Mapping[str, bytes] = TRIXIE, gpt: bool = False) -> Path:
     with open(place, "wb") as image:
         image.truncate((START + BOOT_SECTORS + ROOT_SECTORS + 2048) * SECTOR)
-        image.write(_mbr(gpt))
+        image.write(_mbr((0xEE, 1, 0xFFFFFFFF)) if gpt else partition_table(BOOT_SECTORS, ROOT_SECTORS))
         if gpt:
             image.seek(SECTOR)
             image.write(_gpt_header())
@@ -48,7 +48,11 @@ def make_image(place: Path, files: Mapping[str, bytes] = TRIXIE, gpt: bool = Fal
 def mtools(image: Path, *command: str, data: bytes = b"") -> bytes:
     program, *arguments = command
     return subprocess.run(
-        [program, "-i", f"{image}@@{START * SECTOR}", *arguments], input=data, check=True, capture_output=True
+        [program, "-i", f"{image}@@{START * SECTOR}", *arguments],
+        input=data,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "MTOOLS_SKIP_CHECK": "1"},
     ).stdout
 
 
@@ -66,12 +70,12 @@ def tree(image: Path) -> set[str]:
     return {line.removeprefix("::/") for line in said.splitlines() if line and not line.endswith("/")}
 
 
-def _mbr(gpt: bool) -> bytes:
-    entries = (
-        [(0xEE, 1, 0xFFFFFFFF)]
-        if gpt
-        else [(0x0C, START, BOOT_SECTORS), (0x83, START + BOOT_SECTORS, ROOT_SECTORS)]
-    )
+def partition_table(boot: int, root: int) -> bytes:
+    """An MBR, for so many sectors."""
+    return _mbr((0x0C, START, boot), (0x83, START + boot, root))
+
+
+def _mbr(*entries: tuple[int, int, int]) -> bytes:
     table = b"".join(struct.pack("<B3xB3xII", 0, kind, start, size) for kind, start, size in entries)
     return b"\0" * 446 + table.ljust(64, b"\0") + b"\x55\xaa"
 
