@@ -73,7 +73,8 @@ EXAMPLES = {
     "release": "farkernel release local:",
     "board": "farkernel board list\nfarkernel board put /dev/ttyUSB0 main.py\nfarkernel board repl /dev/ttyUSB0\n"
     "farkernel board flash /dev/ttyUSB0 lesson.bin",
-    "image": "farkernel image esp8266 lesson --firmware esp8266.bin -o lesson.bin\nfarkernel image check esp8266.bin",
+    "image": "farkernel image esp8266 lesson --firmware esp8266.bin -o lesson.bin\nfarkernel image check esp8266.bin\n"
+    "farkernel image raspberrypi --roster class.toml --image raspios.img.xz --out cards",
     "fleet": "farkernel fleet diff class.csv\nfarkernel fleet apply class.csv\nfarkernel fleet status --watch",
     "keeper": "farkernel keeper status\nfarkernel keeper restart",
     "completion": 'eval "$(farkernel completion bash)"',

@@ -11,8 +11,9 @@ from ..fleet import here
 from ..fleet.plan import Change
 from ..fleet.roster import Roster
 from ..fleet.roster_file import parse_roster, read_file, read_roster
+from . import fleet_servers
 from .arguments import add_json
-from .output import emit, say
+from .output import complain, emit, say
 
 _SIGNS = {"add": "+", "change": "~", "remove": "-"}
 _DONE = {"add": "added", "change": "changed", "remove": "removed"}
@@ -31,6 +32,9 @@ def _configure_roster(parser: argparse.ArgumentParser) -> None:
         "roster",
         metavar="ROSTER",
         help="a CSV file with a column `host`, or a TOML file; - is stdin, in TOML",
+    )
+    parser.add_argument(
+        "--only-servers", action="store_true", help="only on the roster's `servers`, and not here"
     )
     _configure_place(parser)
 
@@ -54,29 +58,46 @@ def _configure_place(parser: argparse.ArgumentParser) -> None:
 
 def run_diff(arguments: argparse.Namespace) -> int:
     roster = _roster(arguments)
-    changes = here.diff(roster, here.place(arguments.where))
+    changes = [] if arguments.only_servers else here.diff(roster, here.place(arguments.where))
+    _show(arguments, changes)
+    changes += _on_servers("diff", roster, arguments)
     if arguments.json:
         emit(_as_json(roster.name, changes))
-        return 0
-    _show(changes)
-    say(_summary(changes, "would be ") if changes else "Nothing would change: all is as the roster says.")
+    else:
+        say(_summary(changes, "would be ") if changes else "Nothing would change: all is as the roster says.")
     return 0
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
     roster = _roster(arguments)
-    changes = here.apply(roster, here.place(arguments.where))
+    changes = [] if arguments.only_servers else here.apply(roster, here.place(arguments.where))
+    _show(arguments, changes)
+    changes += _on_servers("apply", roster, arguments)
     if arguments.json:
         emit(_as_json(roster.name, changes))
         return 0
-    _show(changes)
     say(_summary(changes, "") if changes else "Nothing to do: all is as the roster says.")
     for warning in configuration.load().warnings:
         if f"fleet-{roster.name}.toml" in warning:
             say(f"Note: {warning}.")
-    if any(change.how == "add" for change in changes):
+    if any(change.how == "add" and not change.place for change in changes):
         say(f"Next: farkernel fleet status {roster.name}")
     return 0
+
+
+def _on_servers(action: str, roster: Roster, arguments: argparse.Namespace) -> list[Change]:
+    """Those that fail are told, and the others done; raises ServersFailed in the end."""
+    changes: list[Change] = []
+    failed = []
+    for answer in fleet_servers.on_servers(action, roster):
+        if answer.error is not None:
+            failed.append(answer.server)
+            complain(f"{answer.server}: {answer.error}")
+        changes += answer.changes
+        _show(arguments, answer.changes)
+    if failed:
+        raise fleet_servers.ServersFailed(failed, len(roster.servers))
+    return changes
 
 
 def run_remove(arguments: argparse.Namespace) -> int:
@@ -84,7 +105,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
     if arguments.json:
         emit(_as_json(arguments.fleet, changes))
         return 0
-    _show(changes)
+    _show(arguments, changes)
     say(_summary(changes, "") if changes else "Nothing was left of it.")
     return 0
 
@@ -100,8 +121,8 @@ def _roster(arguments: argparse.Namespace) -> Roster:
     return roster
 
 
-def _show(changes: Sequence[Change]) -> None:
-    for change in changes:
+def _show(arguments: argparse.Namespace, changes: Sequence[Change]) -> None:
+    for change in () if arguments.json else changes:
         name = f"{change.place}: {change.name}" if change.place else change.name
         print(f"{_SIGNS[change.how]} {change.kind} {name}  {change.detail}".rstrip())
 

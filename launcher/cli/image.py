@@ -19,6 +19,7 @@ from ..errors import FarkernelError
 from ..text import clean
 from . import table
 from .arguments import ActionParser, add_json
+from .image_pi import configure_raspberrypi, run_raspberrypi
 from .output import emit, say
 
 DEBIAN_MICROBIT = Path("/usr/share/firmware-microbit-micropython/firmware.hex")
@@ -329,5 +330,11 @@ KINDS = (
         run_build,
     ),
     Kind("microbit", "MicroPython and a main.py in one file for a micro:bit", _configure_microbit, run_build),
+    Kind(
+        "raspberrypi",
+        "cards for Raspberry Pis, from a roster and your Raspberry Pi OS image",
+        configure_raspberrypi,
+        run_raspberrypi,
+    ),
     Kind("check", "what a firmware file is, and whether it is whole", _configure_check, run_check),
 )

@@ -170,11 +170,12 @@ def _compare(fleet: str, made: Made, at: Place) -> list[Change]:
 
 
 def _see_that_nothing_is_in_the_way(made: Made, at: Place, fleet: str) -> None:
-    ours = str(at.targets(fleet))
+    # The same fleet may be here for one user and for all: both say the same.
+    ours = {str(place(where).targets(fleet)) for where in ("user", "sys-prefix", "system")}
     sources = configuration.load().sources
     for name in made.targets:
         for file in sources.get(name, ()):
-            if file != ours:
+            if file not in ours:
                 advice = f"Take it out of there (farkernel remove {name}), or give the host another name"
                 raise NotOurs("a target", name, file, advice)
     for name in made.entries:

@@ -28,6 +28,9 @@ class Candidate:
     kernels: int = 0  # that run there or are about to, ours and those of other keepers
     machine: Machine | None = None  # None: it is not known, as of a queue
     why: str = ""  # it cannot be had
+    claimed: int = (
+        0  # GPUs there for kernels that were sent there, and have not been seen to have leased them
+    )
 
 
 class NoneFits(FarkernelError):
@@ -91,7 +94,7 @@ def unfit(candidate: Candidate, resources: Resources) -> str | None:
     return (
         None
         if candidate.machine is None
-        else _unhealthy(candidate.machine) or _lacks(candidate.machine, resources)
+        else _unhealthy(candidate.machine) or _lacks(candidate.machine, resources, candidate.claimed)
     )
 
 
@@ -107,7 +110,12 @@ def _unhealthy(machine: Machine) -> str | None:
     return None
 
 
-def _lacks(machine: Machine, resources: Resources) -> str | None:
+def gpus_asked(resources: Resources) -> int:
+    """Memory of a GPU alone asks for one."""
+    return resources.gpus if resources.gpus is not None else int(resources.gpu_memory is not None)
+
+
+def _lacks(machine: Machine, resources: Resources, claimed: int) -> str | None:
     free = machine.memory.available
     if resources.memory and free is not None and free < resources.memory:
         return f"has {_size(free)} of memory free, and {_size(resources.memory)} are asked for"
@@ -116,8 +124,8 @@ def _lacks(machine: Machine, resources: Resources) -> str | None:
         return f"has {usable} CPUs, and {resources.cpus} are asked for"
     if resources.opencl:
         return _lacks_opencl(machine, resources.opencl)
-    gpus = resources.gpus if resources.gpus is not None else int(resources.gpu_memory is not None)
-    idle = sum(is_idle(gpu, resources.gpu_memory or 0) for gpu in machine.gpus)
+    gpus = gpus_asked(resources)
+    idle = max(sum(is_idle(gpu, resources.gpu_memory or 0) for gpu in machine.gpus) - claimed, 0)
     if gpus > idle:
         return f"has {idle} idle GPUs that would do, and {gpus} are asked for"
     return None

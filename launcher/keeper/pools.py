@@ -21,7 +21,7 @@ from ..settings import Resources
 from .facts import Facts, KernelState
 from .free import free_on
 from .kernel import Kernel
-from .pool_choice import Candidate, choose, unfit
+from .pool_choice import Candidate, choose, gpus_asked, unfit
 from .programs import with_programs
 from .visits import OutOfReach, Owner, visit
 
@@ -223,12 +223,19 @@ class Pools:
 
     def _candidate(self, kernel: Kernel, pool: Target, member: Target) -> Candidate:
         seen = self._looks[_key(member, _Question.of(pool, member))].result() if _is_asked(member) else Seen()
-        ours = sum(
-            each.target.name == member.name and each is not kernel and each.state is not KernelState.ENDED
+        ours = [
+            each
             for each in self._kernels()
-        )
+            if each.target.name == member.name and each is not kernel and each.state is not KernelState.ENDED
+        ]
         return Candidate(
-            member.name, member.drain, _capacity(pool, member), ours + seen.others, seen.machine, seen.why
+            member.name,
+            member.drain,
+            _capacity(pool, member),
+            len(ours) + seen.others,
+            seen.machine,
+            seen.why,
+            _claimed(ours, seen.machine),
         )
 
     def _stuck(self, kernel: Kernel, pool: Target) -> str:
@@ -277,6 +284,14 @@ def _key(member: Target, question: _Question) -> tuple[str, str, _Question]:
 
 def _fits(seen: Seen, resources: Resources) -> bool:
     return unfit(Candidate("", machine=seen.machine, why=seen.why), resources) is None
+
+
+def _claimed(kernels: Iterable[Kernel], machine: Machine | None) -> int:
+    """GPUs of those whose leases the probe has not seen yet: its answer holds for some seconds."""
+    leased = (
+        {gpu.lease.kernel for gpu in machine.gpus if gpu.lease is not None} if machine is not None else set()
+    )
+    return sum(gpus_asked(each.target.resources) for each in kernels if each.far not in leased)
 
 
 def _capacity(pool: Target, member: Target) -> int | None:

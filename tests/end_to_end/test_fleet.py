@@ -125,3 +125,37 @@ def test_a_host_that_is_off_costs_its_deadline(pi: Sshd, engine: Engine) -> None
     said = fleet("reset", "pi1", "--yes", status=1)
     assert said.startswith("pi1: not reset: ")
     assert time.monotonic() - began < 60
+
+
+def test_servers_get_the_same_for_all_their_users(engine: Engine, home: Path) -> None:
+    """Two servers: one with a Farkernel whose system-wide places are its own, one without any."""
+    prefix = home.parent / "server"
+    program = f"import sys; sys.prefix = {str(prefix)!r}; from farkernel.launcher.cli import main; sys.exit(main([w.replace('--system', '--sys-prefix') for w in sys.argv[1:]]))"
+    with Sshd(home.parent / "hub") as host:
+        config = str(host.write_client_config())
+        for name in ("hub1", "hub2"):
+            engine.target(name, address=host.address, ssh_config=config)
+        roster = home / "nodes.toml"
+        text = '[fleet]\nname = "nodes"\nservers = {}\nserver_command = {}\n[[hosts]]\nhost = "node1"\nstudent = "Zoë $(id)"\n'
+        roster.write_text(text.format('["hub1"]', json.dumps([sys.executable, "-c", program])))
+        assert fleet("diff", str(roster), "--only-servers") == (
+            "+ target hub1: node1  ssh://node1\n+ target hub1: nodes  pool:node1\n"
+            "+ entry hub1: nodes  nodes · Python\n3 would be added.\n"
+        )
+        assert not prefix.exists()
+        found = json.loads(fleet("apply", str(roster), "--json"))
+        jsonschema.validate(found, SCHEMAS["fleet apply"])
+        assert [change["place"] for change in found["changes"]] == ["", "", "", "hub1", "hub1", "hub1"]
+        file = prefix / "etc/farkernel/fleet-nodes.toml"
+        assert file.stat().st_mode & 0o777 == 0o644
+        assert (prefix / "share/jupyter/kernels/nodes/kernel.json").exists()
+        assert fleet("apply", str(roster)) == "Nothing to do: all is as the roster says.\n"
+        roster.write_text(text.format('["hub1", "hub2", "none"]', '["no-such-farkernel"]'))
+        command = [sys.executable, "-P", "-m", "farkernel", "fleet", "apply", str(roster), "--only-servers"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+        assert ended.returncode == 1
+        assert "farkernel: hub2: there is no no-such-farkernel there. Install it there" in ended.stderr
+        assert "farkernel: none: there is no target 'none' in the configuration" in ended.stderr
+        assert "3 of 3 servers could not be brought in line (hub1, hub2, none)" in ended.stderr
+        engine.close()
+        wait_until(lambda: not host.agents(), "the far agent to end", 20)

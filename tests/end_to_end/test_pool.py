@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -14,8 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from ..sites.engine import Engine, run_cell, wait_until
+from ..sites.crowd import crowd_of
+from ..sites.engine import FAKE_KERNEL, Engine, run_cell, wait_until
 from ..sites.far import Notebook
+from ..sites.many_hosts import address
+from ..sites.nvidia import fake_nvml
 from ..sites.ssh import Sshd, free_port
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
@@ -217,3 +221,75 @@ def test_listings_know_pools(site: Site) -> None:
     assert "1 of 2 members not: b: " in found["pool"]["what"]
     answer = site.engine.client.request("elsewhere")
     assert set(answer["unreachable"]) <= {"b", "c"}  # the pool itself is not asked
+
+
+# -- Raspberry Pis -----------------------------------------------------------------------------------------
+
+
+def test_hot_and_throttled_members_get_no_kernels(site: Site) -> None:
+    with crowd_of(site.engine.home.parent / "crowd", 5) as crowd:
+        for name, number in (("hot", 3), ("weak", 4)):
+            place = f"ssh://pi@{address(number)}:{crowd.port}"
+            site.engine.target(name, address=place, kernel="fake", ssh_config=str(crowd.config))
+        site.pool("hot,weak,b")
+        assert site.settled(site.launch()) == ["b"]
+        site.pool("hot,weak")
+        refused = site.launch()
+        wait_until(lambda: site.engine.kernel(refused)["state"] == "ended", "it to be refused", 60)
+        text = site.engine.kernel(refused)["reason"]["text"]
+        assert "hot is hot: 84 °C" in text
+        assert "weak is throttled: under-voltage" in text
+
+
+def test_a_slow_kernel_has_its_place_before_it_answers(site: Site) -> None:
+    """A Pi takes ten seconds and more to a kernel's first reply: it counts, it is not given up, and it does not move."""
+    gate = site.engine.home / "gate"
+    wait = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.05)\n"
+    program = (
+        f"{wait}os.execv({sys.executable!r}, [{sys.executable!r}, {str(FAKE_KERNEL)!r}, *os.sys.argv[1:]])"
+    )
+    site.engine.kernelspec("slow", [sys.executable, "-c", program, "{connection_file}"])
+    site.pool("a,b", kernel="slow", capacity=1)
+    first = site.launch()
+    wait_until(lambda: site.engine.kernel(first)["member"] == "a", "it to be placed", 60)
+    second = site.launch()
+    wait_until(lambda: site.engine.kernel(second)["member"] == "b", "the other to be placed", 60)
+    refused = site.launch()
+    wait_until(lambda: site.engine.kernel(refused)["state"] == "ended", "it to be refused")
+    assert "a is full: 1 of 1 kernels (capacity)" in site.engine.kernel(refused)["reason"]["text"]
+    # Restarted before it ever answered, it stays: the member is not dead.
+    site.launch("pool", kernel=first, restart=True)
+    assert [site.engine.kernel(each)["member"] for each in (first, second)] == ["a", "b"]
+    gate.touch()
+    assert site.settled(first, second) == ["a", "b"]
+
+
+def test_a_user_keeps_to_one_member_until_it_is_full(site: Site) -> None:
+    site.pool(policy="round-robin", sticky="user", capacity=3)
+    (member,) = site.settled(site.launch(notebook="/first.ipynb"))
+    assert site.settled(site.launch(notebook="/second.ipynb"), site.launch()) == [member, member]
+    (other,) = site.settled(site.launch(notebook="/third.ipynb"))
+    assert other != member
+    # The newest decides: whoever moved on stays there.
+    assert site.settled(site.launch(notebook="/fourth.ipynb")) == [other]
+
+
+def test_gpus_decide_which_member(site: Site) -> None:
+    """Only b has any: what is leased there already, no other kernel is sent for."""
+    library = str(fake_nvml(site.engine.home.parent))
+    host = site.hosts["b"]
+    host.environment |= {"LD_LIBRARY_PATH": library, "FARKERNEL_LEASES": str(host.directory / "leases")}
+    host.restart()
+    site.pool(resources={"gpus": 1})
+    launched = []
+    while True:
+        launched.append(site.launch())
+        wait_until(lambda: site.engine.kernel(launched[-1])["state"] in ("live", "ended"), "the kernel", 60)
+        if site.engine.kernel(launched[-1])["state"] == "ended":
+            break
+        assert site.settled(launched[-1]) == ["b"]
+    text = site.engine.kernel(launched[-1])["reason"]["text"]
+    assert "a has 0 idle GPUs that would do, and 1 are asked for" in text, text
+    assert "b has 0 idle GPUs that would do, and 1 are asked for" in text
+    devices = [row["devices"][0]["uuid"] for row in site.engine.kernels() if row["state"] == "live"]
+    assert len(devices) == len(set(devices)) == len(launched) - 1 > 0

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from farkernel.launcher.configuration_file import check_document
 from farkernel.launcher.fleet.plan import Change, differences, wanted
-from farkernel.launcher.fleet.roster import Roster
+from farkernel.launcher.fleet.roster import Host, Roster
 from farkernel.launcher.fleet.roster_file import parse_roster
+from farkernel.launcher.fleet.roster_text import as_toml
 
 Tables = dict[str, dict[str, Any]]
 
@@ -107,3 +108,20 @@ def test_doing_what_differs_makes_them_equal(before: Tables, after: Tables) -> N
             done[change.name] = after[change.name]
     assert done == after
     assert list(differences(done, after, "target")) == []
+
+
+def test_what_servers_get_makes_the_same_and_holds_no_secrets() -> None:
+    text = TEXT + '[card]\npassword = "geheim"\nwifi_password = "auch geheim"\n[reset]\ndirectory = "x"\n'
+    first = roster(text.replace('host = "pi1"', 'host = "pi1"\npassword = "sehr geheim"'))
+    sent = as_toml(first)
+    assert "geheim" not in sent
+    assert wanted(roster(sent)) == wanted(first)
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"])).filter(lambda text: text.strip().isprintable())
+)
+def test_any_student_reaches_the_servers(student: str) -> None:
+    host = Host("pi1", "pi1", student=student.strip())
+    (found,) = roster(as_toml(Roster("lab", "lab.toml", (host,)))).hosts
+    assert found.student == student.strip()

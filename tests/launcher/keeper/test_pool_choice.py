@@ -174,6 +174,15 @@ def test_idle_gpus_are_those_that_nobody_has() -> None:
     assert unfit(there, Resources(gpu_memory=40 * GIB)) is not None
 
 
+def test_gpus_that_are_about_to_be_leased_count_as_taken() -> None:
+    machine = Machine(gpus=(Gpu(uuid="GPU-1"), Gpu(uuid="GPU-2")))
+    assert unfit(Candidate("m", machine=machine, claimed=1), Resources(gpus=1)) is None
+    assert unfit(Candidate("m", machine=machine, claimed=3), Resources(gpus=1)) == (
+        "has 0 idle GPUs that would do, and 1 are asked for"
+    )
+    assert unfit(Candidate("m", machine=machine, claimed=3), NOTHING) is None
+
+
 def test_a_large_pool_does_not_fill_the_notebook() -> None:
     members = [Candidate(f"m{number}", drained=True) for number in range(1000)]
     with pytest.raises(NoneFits) as caught:
