@@ -146,7 +146,11 @@ def test_doctor_of_a_kernel_that_dies(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("settings", "failed", "said"),
     [
-        ({"agent_python": ["/nowhere/python"]}, "Python", "no Python 3.6 or newer was found there: of /nowhere/python, none"),
+        (
+            {"agent_python": ["/nowhere/python"]},
+            "Python",
+            "no Python 3.6 or newer was found there: of /nowhere/python, none",
+        ),
         ({"python": "/nowhere/python"}, "kernelspec", "/nowhere/python was not found there"),
     ],
 )
