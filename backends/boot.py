@@ -67,12 +67,21 @@ class NoPython(BootError):
     kind = "no-python"
 
     def __init__(self, tried: Sequence[str], too_old: str) -> None:
-        found = f"only too old ones ({too_old})" if too_old else "none"
+        found = f"only too old or incomplete ones ({too_old})" if too_old else "none"
         super().__init__(
-            f"no Python 3.6 or newer was found there: of {', '.join(tried)}, {found}",
+            f"no Python 3.6 or newer was found there: of {', '.join(_shortly(tried))}, {found}",
             'Install one, or say where it is: agent_python = "/path/to/python3" in the target\'s configuration',
             final=True,
         )
+
+
+def _shortly(tried: Sequence[str]) -> list[str]:
+    """The long row of versions, if it is among them, as its ends."""
+    row = [name for name in tried if name.startswith("python3.") and name in PYTHONS]
+    if len(row) < 3:
+        return list(tried)
+    ends = {row[0]: f"{row[0]} to {row[-1]}"}
+    return [ends.get(name, name) for name in tried if name not in row[1:]]
 
 
 class Boot:

@@ -61,6 +61,10 @@ class Question:
     """Only for the cells of this kernel."""
 
 
+LOGIN = "farkernel login with the target's name"
+"""What to type, where nobody knows which target it is about; whoever does names it (`ssh.naming`)."""
+
+
 class NotAnswered(FarkernelError):
     """Nobody is there who could answer, or they would rather not."""
 
@@ -69,7 +73,7 @@ class NotAnswered(FarkernelError):
     def __init__(self, question: Question) -> None:
         super().__init__(
             f"{question.host} asks for something, and nobody is here to answer",
-            "Log in once for all kernels: farkernel login with the target's name",
+            f"Log in once for all kernels: {LOGIN}",
         )
 
 

@@ -7,11 +7,11 @@ import contextlib
 import functools
 import importlib
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 from ..launcher.configuration import Target
-from .contract import Receiver, Step, Stream, User
+from .contract import LOGIN, Receiver, RouteError, Step, Stream, User
 from .ssh_choice import choose_client
 from .ssh_config import ConfigError, HostSettings, Place, read_settings
 from .ssh_connections import SshClient, Who, shared_connections
@@ -45,10 +45,22 @@ def place_of(target: Target) -> Place:
     return Place(address.host or "localhost", address.user, address.port, target.ssh_config)
 
 
+@contextlib.contextmanager
+def naming(target: Target) -> Iterator[None]:
+    """What to do about an error can be typed as it stands.  A target that is in no file has no name (`_free_name`)."""
+    try:
+        yield
+    except RouteError as error:
+        if not target.name.startswith(f"{target.address.scheme}---"):
+            error.advice = error.advice.replace(LOGIN, f"farkernel login {target.name}")
+        raise
+
+
 class SshRoute:
     """Commands on the host of a target's address."""
 
     def __init__(self, target: Target, user: User) -> None:
+        self._target = target
         self._place = place_of(target)
         self._wanted = target.ssh
         self._who = Who(user, self._place.host)
@@ -57,12 +69,13 @@ class SshRoute:
         return f"<SshRoute to {self._place}>"
 
     async def open(self, command: Sequence[str], receiver: Receiver) -> Stream:
-        settings = await asyncio.to_thread(read_settings, self._place)
-        client = find_client(await choose_client(self._wanted, settings, self._who.user.environment()))
         line = b"" if tuple(command) == ("/bin/sh", "-s") else first_line(command)
-        stream = await shared_connections().open(
-            client, settings, self._who, ANY if line else SHELL, receiver
-        )
+        with naming(self._target):
+            settings = await asyncio.to_thread(read_settings, self._place)
+            client = find_client(await choose_client(self._wanted, settings, self._who.user.environment()))
+            stream = await shared_connections().open(
+                client, settings, self._who, ANY if line else SHELL, receiver
+            )
         if line:
             stream.write([line])
         return stream
@@ -113,7 +126,14 @@ class SshBackend:
     async def steps(self, target: Target, user: User) -> Sequence[Step]:
         from .ssh_steps import steps  # needs asyncssh
 
-        return await steps(place_of(target), user, target.ssh)
+        def named(step: Step) -> Step:
+            async def take() -> str:
+                with naming(target):
+                    return await step.take()
+
+            return Step(step.name, take)
+
+        return [named(step) for step in await steps(place_of(target), user, target.ssh)]
 
     def allocate(self, target: Target, kernel: str, user: User) -> SshAllocation:
         return SshAllocation(target, user)

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from ..launcher.text import one_line
-from .contract import RouteError
+from .contract import LOGIN, RouteError
 from .ssh_known_hosts import Entry, HostKey
 
 _LONGEST_SAID = 300
@@ -61,7 +61,7 @@ class HostKeyUnknown(RouteError):
 
     def __init__(self, host: str, key: str, strict: bool = False) -> None:
         compare = "Compare it with what the host's administrators publish, then "
-        accept = "accept it once: farkernel login with the target's name"
+        accept = f"accept it once: {LOGIN}"
         add = (
             "add it to known_hosts yourself (ssh-keyscan shows it): ssh_config says StrictHostKeyChecking yes"
         )
@@ -87,7 +87,7 @@ class HostKeyChanged(RouteError):
         super().__init__(
             f"the key of {host} has changed: it is now {key}{was}",
             "Somebody may be listening in, or the host was installed anew: ask its administrators. If the new key is "
-            f"right: ssh-keygen -R '{name}'{file}, then farkernel login with the target's name",
+            f"right: ssh-keygen -R '{name}'{file}, then {LOGIN}",
             needs_user=True,
         )
 
@@ -121,9 +121,9 @@ class LoginRefused(RouteError):
         says = f". It says: {said(banner)}" if banner.strip() else ""
         super().__init__(
             f"{login} was not let in (tried {methods}{takes}){says}",
-            "Check user name and password, and try again: farkernel login with the target's name"
+            f"Check user name and password, and try again: {LOGIN}"
             if asked
-            else "Log in once for all kernels: farkernel login with the target's name",
+            else f"Log in once for all kernels: {LOGIN}",
             needs_user=True,
         )
 

@@ -79,11 +79,19 @@ def configure_doctor(parser: argparse.ArgumentParser) -> None:
 
 def run_doctor(arguments: argparse.Namespace) -> int:
     patient = Patient(arguments.name)
-    results = []
+    results: list[dict[str, Any]] = []
+    not_taken: list[str] = []
     try:
         for result in examine(patient):
             results.append(result)
-            if not arguments.json:
+            if arguments.json:
+                continue
+            if result["state"] != "skipped" and not_taken:
+                show_skipped(not_taken)
+                not_taken.clear()
+            if result["state"] == "skipped":
+                not_taken.append(result["step"])
+            else:
                 show(result)
     finally:
         patient.close()
@@ -137,6 +145,11 @@ def show(result: dict[str, Any]) -> None:
     for line in lines[1:]:
         print(indent + line)
     sys.stdout.flush()
+
+
+def show_skipped(names: list[str]) -> None:
+    """What would have come after a step that failed, in one line."""
+    show({"step": "", "state": "skipped", "what": ", ".join(names), "advice": ""})
 
 
 # -- the steps ---------------------------------------------------------------------------------------------
@@ -269,13 +282,13 @@ def _menu_entry(patient: Patient) -> str:
 
     found = [entry for entry in entries.installed() if entry.settings.get("target") == patient.name]
     if not found:
-        raise Wrong("no menu entry is installed", f"farkernel install {patient.name}")
+        raise Wrong("no menu entry is installed", f"To have one: farkernel install {patient.name}")
     for entry in found:
         argv = entry.spec.get("argv") or [""]
         if not (os.path.isabs(argv[0]) and shutil.which(argv[0])):
             raise Wrong(
                 f"{entry.directory} runs {argv[0]!r}, which is not there",
-                f"farkernel install {patient.name} --as {entry.name}",
+                f"Make it anew: farkernel install {patient.name} --as {entry.name}",
             )
     return ", ".join(dict.fromkeys(entry.name for entry in found))
 
@@ -289,7 +302,7 @@ def _provisioner(patient: Patient) -> str:
     if not found:
         raise Wrong(
             f"{sys.prefix} does not know the provisioner, so that its notebook server hides the menu entries",
-            f"{sys.executable} -m pip install farkernel",
+            f"Install it there: {sys.executable} -m pip install farkernel",
         )
     return f"known to jupyter_client {version('jupyter_client')} in {sys.prefix}"
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ...backends import contract, find_backend, steps_to
 from ...backends.archive import errand_text
-from ...backends.boot import PYTHONS, places_text
+from ...backends.boot import PYTHONS, NoPython, places_text
 from ...backends.contract import Stream, User
 from ..configuration import Target
 from ..errors import FarkernelError
@@ -277,9 +277,9 @@ async def _route(owner: Owner, target: Target, user: User) -> dict[str, Any]:
 
 
 async def _shell(owner: Owner, target: Target, user: User) -> dict[str, Any]:
-    after, before, _ = await run(target, user, 'uname -nsr; echo "${SHELL:-/bin/sh}"')
-    system, _, shell = after.strip().partition("\n")
-    what = f"{shell.strip()} on {system.strip()}"
+    after, before, _ = await run(target, user, 'echo "${SHELL:-/bin/sh}"; uname -nsr')
+    shell, _, system = after.strip().partition("\n")
+    what = f"{shell} on {system}" if system else shell
     if before.strip():
         what += f"; start-up files print {len(before)} characters, which are skipped"
     return {"what": what}
@@ -344,9 +344,7 @@ async def _with_python(target: Target, user: User, program: str) -> tuple[str, s
     first, _, rest = after.partition("\n")
     word, _, text = first.partition(" ")
     if word != "found":
-        tried = f" (too old or incomplete: {text.strip()})" if text.strip() else ""
-        advice = "Install one, or say where it is: agent_python in the target's configuration"
-        raise StepFailed(f"no Python 3.6 or newer is there{tried}", advice)
+        raise NoPython(target.agent_python or PYTHONS, one_line(text)[:1000])
     if not rest.strip():
         raise StepFailed(f"{text} fails: {complaint[-200:]}", "Run it there by hand, and see what it says")
     return text, rest.strip()

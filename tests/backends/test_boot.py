@@ -123,7 +123,7 @@ def test_no_python_is_said_with_what_was_tried(tmp_path: Path) -> None:
         with pytest.raises(NoPython) as caught:
             boot.greeting().feed(done.stdout)
         assert "of /nowhere/python3, " in caught.value.what
-        assert f"only too old ones ({old})" in caught.value.what
+        assert f"only too old or incomplete ones ({old})" in caught.value.what
         assert "agent_python" in caught.value.advice
 
     asyncio.run(read())

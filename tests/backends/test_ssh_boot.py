@@ -145,18 +145,27 @@ def test_a_start_up_file_without_end_is_cut_off(home: Path) -> None:
         refused(target_at(host.place()), check)
 
 
-def test_no_python_says_what_was_tried(home: Path) -> None:
-    with Sshd(home.parent / "sshd") as host:
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/tcsh", "/usr/bin/fish"])
+def test_no_python_says_what_was_tried(shell: str, home: Path) -> None:
+    with account(home.parent, shell) as user, Sshd(home.parent / "sshd", {}, user.name) as host:
         host.environment["PATH"] = "/nowhere"
         host.restart()
 
         def check(error: BootError) -> None:
             assert isinstance(error, NoPython)
-            assert "of python3, python3.15" in error.what
-            assert error.what.endswith("none")
+            assert error.what == (
+                "no Python 3.6 or newer was found there: of python3, python3.15 to python3.6, python, "
+                "/usr/libexec/platform-python, none"
+            )
             assert "agent_python" in error.advice
 
         refused(target_at(host.place()), check)
+        named = ("/opt/python/bin/python3", "python3.99")
+
+        def check_named(error: BootError) -> None:
+            assert error.what.endswith(": of /opt/python/bin/python3, python3.99, none")
+
+        refused(target_at(host.place(), agent_python=named), check_named)
 
 
 def test_a_python_that_is_too_old_is_named(home: Path) -> None:
@@ -169,7 +178,7 @@ def test_a_python_that_is_too_old_is_named(home: Path) -> None:
         host.restart()
 
         def check(error: BootError) -> None:
-            assert "only too old ones (python3)" in error.what
+            assert "only too old or incomplete ones (python3)" in error.what
 
         refused(target_at(host.place()), check)
 

@@ -129,9 +129,9 @@ def test_doctor_says_what_is_wrong(engine: Engine) -> None:
     assert "no kernelspec 'pyhton3'" in step["what"]
     assert "did you mean python3?" in step["advice"]
     (step,) = [each for each in found["steps"] if each["step"] == "menu entry"]
-    assert step["advice"] == "farkernel install here"
+    assert step["advice"] == "To have one: farkernel install here"
     text = run("doctor", "here").stdout
-    assert re.search(r"^kernel +skipped$", text, re.MULTILINE)
+    assert re.search(r"^ +skipped  kernel$", text, re.MULTILINE)
 
 
 def test_doctor_of_a_kernel_that_dies(engine: Engine) -> None:
@@ -146,7 +146,11 @@ def test_doctor_of_a_kernel_that_dies(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("settings", "failed", "said"),
     [
-        ({"agent_python": ["/nowhere/python"]}, "Python", "no Python 3.6 or newer is there"),
+        (
+            {"agent_python": ["/nowhere/python"]},
+            "Python",
+            "no Python 3.6 or newer was found there: of /nowhere/python, none",
+        ),
         ({"python": "/nowhere/python"}, "kernelspec", "/nowhere/python was not found there"),
     ],
 )

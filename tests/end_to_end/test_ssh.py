@@ -119,7 +119,7 @@ def test_a_key_is_accepted_and_a_password_given_at_a_terminal(engine: Engine, ho
             host.write_client_config("StrictHostKeyChecking ask")
             engine.target("far", address=host.address, ssh_config=str(host.client_config))
             with pytest.raises(
-                FarkernelError, match=r"the key of 127\.0\.0\.1 is not known .*farkernel login"
+                FarkernelError, match=r"the key of 127\.0\.0\.1 is not known .*farkernel login far$"
             ):
                 engine.client.request("doctor", target="far", step="route")
             asked = at_terminal(["login", "far"], ["yes", user.password])

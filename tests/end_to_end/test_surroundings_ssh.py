@@ -1,4 +1,4 @@
-"""The same over SSH: conda, another directory, files, and doctor's way there, with a real sshd that allows one session."""
+"""The same over SSH: conda, another directory, and files, with a real sshd that allows one session."""
 
 from __future__ import annotations
 
@@ -73,29 +73,3 @@ def test_a_conda_environment_and_another_directory(engine: Engine, host: Sshd, h
             assert f"[farkernel] this kernel works in {home.parent}/work on " in text
     finally:
         manager.shutdown_kernel(now=True)
-
-
-def test_doctor_goes_the_whole_way(engine: Engine, host: Sshd) -> None:
-    far(engine, host, python=sys.executable)
-    found = farkernel("doctor", "far", status=1)  # no menu entry
-    states = {step["step"]: step["state"] for step in found["steps"]}
-    wrong = [step for step in found["steps"] if step["state"] != "ok"]
-    assert [step["step"] for step in wrong] == ["menu entry"], wrong
-    expected = [
-        "ssh_config",
-        "name resolution",
-        "TCP",
-        "host key",
-        "authentication",
-        "route",
-        "shell",
-        "Python",
-    ]
-    assert [name for name in states if name in expected] == expected
-    host.stop()
-    found = farkernel("doctor", "far", status=1)
-    (failed,) = [
-        step for step in found["steps"] if step["state"] == "failed" and step["step"] != "menu entry"
-    ]
-    assert failed["step"] == "TCP"
-    assert "refuses connections" in failed["what"]
