@@ -26,7 +26,7 @@ class Owner:
 
 
 TARGETS = {
-    "q": Target("q", parse_address("serial:///dev/ttyUSB0")),
+    "q": Target("q", parse_address("webrepl://board")),
     "pool": Target("pool", parse_address("pool:here")),
     "here": Target("here", parse_address("local:")),
 }
@@ -52,7 +52,7 @@ def test_each_target_has_its_own_answer() -> None:
     assert {name: row["ok"] for name, row in found.items()} == dict.fromkeys(
         ["q", "pool", "nope", "here"], False
     )
-    assert found["q"]["what"] == "q (serial:///dev/ttyUSB0) is no machine of its own"
+    assert found["q"]["what"] == "q (webrepl://board) is no machine of its own"
     assert "there is no target 'nope'" in found["nope"]["what"]
 
 
