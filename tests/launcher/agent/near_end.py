@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import secrets
@@ -321,10 +322,8 @@ def agent_processes(run: Path) -> Sequence[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if (
-            "serve" in command
-            and any(str(run) in word for word in command)
-            and process.status() != psutil.STATUS_ZOMBIE
-        ):
-            found.append(process)
+        if "serve" in command and any(str(run) in word for word in command):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
     return found
