@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,20 +13,13 @@ from farkernel.backends.ssh import ANY, first_line
 from farkernel.backends.ssh_errors import ClosedAfterAsking, LoginRefused, NoAccess
 
 from ..sites.accounts import Account, account, own, pam_service
+from ..sites.one_time_codes import code, pam_lines
 from ..sites.ssh import Sshd
 from .ssh_near_end import CLIENTS, Heard, Near, Person, fresh_settings, play
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 SHELLS = ["/bin/bash", "/bin/dash", "/bin/tcsh", "/usr/bin/fish", "/usr/bin/zsh"]
-SECRET = secrets.token_hex(10)
-
-
-def code(moments: int = 0) -> str:
-    """The one-time password of now, or of some half minutes later: each is good for one login."""
-    when = subprocess.run(["date", "+%s"], capture_output=True, text=True, check=True).stdout
-    command = ["oathtool", "--totp", f"--now=@{int(when) + 30 * moments}", SECRET]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture
@@ -44,14 +35,9 @@ def server(home: Path, user: Account, **options: str) -> Sshd:
 @pytest.fixture
 def second_factor(home: Path, someone: Account) -> Iterator[Sshd]:
     """A password and a code, as PAM asks for them: two rounds of keyboard-interactive."""
-    users = home.parent / "oath-users"
-    users.write_text(f"HOTP/T30/6 {someone.name} - {SECRET}\n")
-    users.chmod(0o600)
-    stack = (
-        "auth requisite pam_unix.so\n"
-        f"auth required pam_oath.so usersfile={users} window=20 digits=6\n"
-        "account required pam_permit.so\nsession required pam_permit.so\n"
-    )
+    asking = pam_lines(home.parent / "oath-users", someone.name)
+    allowing = "account required pam_permit.so\nsession required pam_permit.so\n"
+    stack = f"auth requisite pam_unix.so\n{asking}{allowing}"
     with pam_service(stack) as service:
         host = server(
             home,
@@ -105,6 +91,7 @@ def test_a_second_factor_is_asked_for_in_its_own_words(
         for _ in range(3):
             assert (await near.run(second_factor.place(), "id -un")).data.decode() == f"{someone.name}\n"
         assert ["One-time" in question.text for question in person.questions] == [False, True]
+        assert all(f"({someone.name}@127.0.0.1" in question.text for question in person.questions)
         assert second_factor.logins() == 1
 
     play(act, client, person)
