@@ -22,9 +22,10 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 SHELLS = ["/bin/bash", "/bin/dash", "/bin/tcsh", "/usr/bin/fish", "/usr/bin/zsh"]
 
 
-@pytest.fixture
-def someone(home: Path) -> Iterator[Account]:
-    with account(home.parent) as made:
+@pytest.fixture(scope="module")
+def someone(session_home: Path) -> Iterator[Account]:
+    """One for all tests that leave its home as it is: making one takes longer than a login."""
+    with account(session_home.parent) as made:
         yield made
 
 
@@ -157,10 +158,10 @@ def test_every_login_shell_gives_way_to_sh(client: str, shell: str, home: Path) 
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_noisy_shell_is_heard_and_harmless(client: str, home: Path, someone: Account) -> None:
-    (someone.home / ".bashrc").write_text("echo Welcome; printf '\\033]0;owned\\007'; echo oh dear >&2\n")
-    own(someone.home, someone)
-    with server(home, someone) as host:
+def test_a_noisy_shell_is_heard_and_harmless(client: str, home: Path) -> None:
+    with account(home.parent) as user, server(home, user) as host:
+        (user.home / ".bashrc").write_text("echo Welcome; printf '\\033]0;owned\\007'; echo oh dear >&2\n")
+        own(user.home, user)
 
         async def act(near: Near) -> None:
             heard = await near.run(host.place(), "echo in")
