@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from ..launcher.configuration import Target
 from ..launcher.discovery.cluster import Cluster, MyJob
 from ..launcher.errors import FarkernelError
+from ..launcher.text import one_line
 
 Buffer = bytes | bytearray | memoryview
 
@@ -71,8 +72,9 @@ class NotAnswered(FarkernelError):
     kind = "not-answered"
 
     def __init__(self, question: Question) -> None:
+        text = one_line(question.text)[:200]
         super().__init__(
-            f"{question.host} asks for something, and nobody is here to answer",
+            f'{question.host} asks "{text}", and nobody is here to answer',
             f"Log in once for all kernels: {LOGIN}",
         )
 

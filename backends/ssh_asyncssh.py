@@ -97,7 +97,8 @@ class Login(asyncssh.SSHClient):
         before = "".join(f"{text.strip()}\n" for text in (name, instructions) if text.strip())
         answers = []
         for number, (prompt, echo) in enumerate(prompts):
-            answer = await self._answer((before if not number else "") + prompt, not echo)
+            text = f"{before if not number else ''}({self._settings}) {prompt}"  # as ssh says who asks
+            answer = await self._answer(text, not echo)
             if answer is None:
                 return None
             answers.append(answer)
@@ -356,7 +357,7 @@ def translate(
     """asyncssh's errors in our words."""
     host, text = settings.host, str(error)
     if asker.declined is not None:
-        return ssh_errors.LoginRefused(str(settings), login.tried, [], login.banner, False)
+        return ssh_errors.NobodyAnswered(asker.declined, login.tried)
     if isinstance(error, asyncssh.PermissionDenied):
         return ssh_errors.LoginRefused(str(settings), login.tried, [], login.banner, bool(asker.asked))
     if isinstance(error, asyncssh.ChannelOpenError) and settings.via is not None:

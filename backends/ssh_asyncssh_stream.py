@@ -10,6 +10,7 @@ from asyncssh.constants import EXTENDED_DATA_STDERR
 
 from .contract import Buffer, Receiver
 from .ssh_connections import Done
+from .ssh_errors import broke
 
 _STDERR_KEPT = 4096
 _AFTER_EOF = 1.0  # for what still comes on stderr
@@ -85,7 +86,7 @@ class SessionStream(asyncssh.SSHClientSession[bytes]):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end(str(exc) if exc is not None else "")
+        self._end(broke(exc))
         self._gone()
 
     def _end(self, why: str) -> None:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from ..launcher.text import one_line
-from .contract import LOGIN, RouteError
+from .contract import LOGIN, NotAnswered, RouteError
 from .ssh_known_hosts import Entry, HostKey
 
 _LONGEST_SAID = 300
@@ -128,6 +128,15 @@ class LoginRefused(RouteError):
         )
 
 
+class NobodyAnswered(RouteError):
+    """It would go on if somebody answered; ``tried``: what was not enough."""
+
+    def __init__(self, declined: NotAnswered, tried: Sequence[str]) -> None:
+        methods = ", ".join(dict.fromkeys(tried))
+        before = f" (tried before that: {methods})" if methods else ""
+        super().__init__(f"{declined.what}{before}", declined.advice, needs_user=True)
+
+
 class TooManyFailures(RouteError):
     def __init__(self, login: str) -> None:
         super().__init__(
@@ -178,6 +187,14 @@ class NothingInCommon(RouteError):
             'Its sshd is very old or very strict; ssh = "program" in the target\'s configuration may know more',
             needs_user=True,
         )
+
+
+def broke(error: Exception | None) -> str:
+    """Why a stream has ended, as a clause for a cell; empty: it simply did."""
+    if error is None:
+        return ""
+    words = said((isinstance(error, OSError) and error.strerror) or str(error))
+    return f"the connection broke{f' ({words})' if words else ''}"
 
 
 class Cut(RouteError):

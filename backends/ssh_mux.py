@@ -133,6 +133,9 @@ async def find_master(path: str) -> Control | None:
             kind, _, _ = await control.read()
     except (OSError, MuxError, TimeoutError):
         kind = 0
+    except BaseException:  # nobody waits for it any more
+        control.close()
+        raise
     if kind == _ALIVE:
         return control
     control.close()

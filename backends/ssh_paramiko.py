@@ -128,7 +128,7 @@ class ParamikoClient:
             if isinstance(error, TimeoutError):
                 raise ssh_errors.TimedOut(settings.host, limit, "logging in") from error
             if isinstance(error, paramiko.SSHException | OSError | EOFError | Refused):
-                raise translate(settings, login, error) from error
+                raise translate(settings, login, asker, error) from error
             raise
 
     async def _plug(self, settings: HostSettings, through: SshConnection | None) -> Any:
@@ -230,9 +230,11 @@ def _close(what: Any) -> None:
         what.close()
 
 
-def translate(settings: HostSettings, login: Login, error: BaseException) -> RouteError:
+def translate(settings: HostSettings, login: Login, asker: Asker, error: BaseException) -> RouteError:
     """paramiko's errors in our words."""
     host, text = settings.host, str(error)
+    if asker.declined is not None:
+        return ssh_errors.NobodyAnswered(asker.declined, login.tried)
     banner = login.banner
     if isinstance(error, paramiko.AuthenticationException | Refused):
         return ssh_errors.LoginRefused(str(settings), login.tried, login.allowed, banner, login.answered)

@@ -155,7 +155,7 @@ class Login:
     def _challenge(self, title: str, instructions: str, prompts: list[tuple[str, bool]]) -> list[str]:
         before = "".join(f"{text.strip()}\n" for text in (title, instructions) if text.strip())
         return [
-            self._ask((before if not number else "") + prompt, not echo)
+            self._ask(f"{before if not number else ''}({self._settings}) {prompt}", not echo)
             for number, (prompt, echo) in enumerate(prompts)
         ]
 

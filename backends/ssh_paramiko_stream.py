@@ -13,6 +13,7 @@ import paramiko
 
 from .contract import Buffer, Receiver
 from .ssh_connections import Done
+from .ssh_errors import broke
 
 _STDERR_KEPT = 4096
 _AFTER_EOF = 1.0  # for what still comes on stderr
@@ -107,7 +108,7 @@ class ThreadedStream:
                 self._keep_stderr()
             self._channel.status_event.wait(_AFTER_EOF)
         except (OSError, EOFError) as error:
-            why = str(error)
+            why = broke(error)
         self._keep_stderr()
         transport = self._channel.get_transport()
         if not transport.is_active():

@@ -18,7 +18,7 @@ from . import ssh_askpass
 from .contract import NotAnswered, RouteError
 from .ssh_asking import Asker
 from .ssh_config import HostSettings
-from .ssh_errors import AnsweredTooLate
+from .ssh_errors import AnsweredTooLate, NobodyAnswered
 from .ssh_host_keys import ask
 from .ssh_known_hosts import append
 
@@ -123,7 +123,7 @@ class Questions:
         try:
             answer = await self._asker.ask(text, hidden=kind != "confirm")
         except NotAnswered as error:
-            self._refuse(RouteError(error.what, error.advice, needs_user=True))
+            self._refuse(NobodyAnswered(error, self.tried))
             return None
         self.tried.append("a password or code")
         return answer

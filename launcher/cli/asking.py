@@ -80,7 +80,7 @@ class Asking(KeeperClient):
     def _answer(self, event: dict[str, Any]) -> None:
         if event.get("event") != "question":
             return
-        text = _prompt(f"({event.get('host')}) {event.get('text')}", bool(event.get("hidden", True)))
+        text = _prompt(str(event.get("text")), bool(event.get("hidden", True)))
         self.submit("answer", {"number": event.get("number"), "text": text}, _seen)
 
 

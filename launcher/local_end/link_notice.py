@@ -35,12 +35,15 @@ def outage(why: str, next_try: float | None) -> str:
 
 
 class LinkNotice:
-    """Of one kernel.  ``cell`` gives the cell that runs, if one does."""
+    """Of one kernel.  ``cell`` gives the cell that runs, if one does; ``asking``: whether a question is open in it."""
 
-    def __init__(self, clients: Clients, name: str, cell: Callable[[], Request | None]) -> None:
+    def __init__(
+        self, clients: Clients, name: str, cell: Callable[[], Request | None], asking: Callable[[], bool]
+    ) -> None:
         self._clients = clients
         self._name = name
         self._cell = cell
+        self._asking = asking
         self._since = 0.0
         self._clause = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -91,6 +94,8 @@ class LinkNotice:
 
     def _show(self) -> None:
         self._timer = None
+        if self._asking():
+            return  # the question says what is the matter
         self._publish(
             f"[farkernel] The link to {self._name} has been down since {_clock(self._since)}: {self._clause}. "
             "The kernel runs on; what it prints will come, and what you run meanwhile runs when the link is back.\n"

@@ -33,6 +33,8 @@ from .waiting_room import Question, Refusal, WaitingRoom, kernel_ended_refusal
 
 log = logging.getLogger(__name__)
 
+# ipykernel publishes a cell's code some steps before it runs it; an interrupt between the two gets lost in itself.
+_GETS_GOING = 0.3
 _SHOWN = frozenset({"stream", "display_data", "execute_result", "error", "update_display_data"})
 
 
@@ -76,7 +78,7 @@ class LocalEnd:
         self.composer = Composer(self._signer, session)
         self._room = WaitingRoom(self, name)
         self._question = CellQuestion(self)
-        self._notice = LinkNotice(self, name, self.running_cell)
+        self._notice = LinkNotice(self, name, self.running_cell, lambda: self._question.is_open)
         self._loop = asyncio.get_running_loop()
         self._sockets: LocalSockets | None = None
         self._ended: dict[str, Any] | None = None
@@ -202,7 +204,12 @@ class LocalEnd:
             self._notice.down(clause)
 
     def link_is_up(self) -> None:
+        asked, self._question.asked_in = self._question.asked_in, None
         self._notice.up()
+        if asked is not None and not self.holding and not asked.started:
+            self.publish(
+                self.composer.clear_output(asked.message)
+            )  # it runs now: what was asked there is over
 
     @property
     def awaits(self) -> bool:
@@ -307,7 +314,10 @@ class LocalEnd:
             self._done(request)
 
     def when_running(self, callback: Callable[[], None]) -> None:
-        """Call back, once, when the first cell has reached the kernel; at once if there is none that has not."""
+        """Call back, once, when the first cell has reached the kernel; at once if there is none that has not.
+
+        Not at all if it ends at once.
+        """
         self._wait_for_start.append(callback)
         self._call_those_who_wait()
 
@@ -315,14 +325,21 @@ class LocalEnd:
         """A cell runs when its code is published: `busy` comes before the kernel can be interrupted."""
         if message.msg_type != "status" or is_silent(request):
             request.started = True
-            self._call_those_who_wait()
+            self._call_those_who_wait(_GETS_GOING)
 
-    def _call_those_who_wait(self) -> None:
+    def _call_those_who_wait(self, pause: float = 0.0) -> None:
         cell = self.running_cell() if self._wait_for_start else None
         if cell is None or cell.started:
             waiting, self._wait_for_start = self._wait_for_start, []
             for callback in waiting:
-                callback()
+                if cell is None or not pause:
+                    callback()
+                else:
+                    self._loop.call_later(pause, self._if_it_still_runs, cell, callback)
+
+    def _if_it_still_runs(self, cell: Request, callback: Callable[[], None]) -> None:
+        if self.running_cell() is cell:
+            callback()
 
     # questions to the user
 
@@ -444,6 +461,9 @@ class LocalEnd:
             if self.holding:
                 self._room.hold(request)
             else:
+                if self._notice.is_down and request.is_cell:
+                    self.publish(self.composer.status("busy", request.message))
+                    request.busy_sent = True
                 self._forward(request)
             if request.is_cell:
                 self._far.cell_waits()

@@ -56,6 +56,8 @@ class CellQuestion:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._open: tuple[Request, Answered] | None = None
+        self.asked_in: Request | None = None
+        """The last cell in which something was put, until somebody takes it back."""
 
     def __repr__(self) -> str:
         return f"<CellQuestion {'open' if self._open else 'none'}>"
@@ -70,6 +72,7 @@ class CellQuestion:
         Boxes for what is typed have room for one line: those above the last are shown in the cell.
         """
         self._open = (cell, answered)
+        self.asked_in = cell
         above, _, last = clean(prompt, "\n").rstrip("\n").rpartition("\n")
         composer = self._clients.composer
         if above:

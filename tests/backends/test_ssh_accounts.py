@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,25 +13,19 @@ from farkernel.backends.ssh import ANY, first_line
 from farkernel.backends.ssh_errors import ClosedAfterAsking, LoginRefused, NoAccess
 
 from ..sites.accounts import Account, account, own, pam_service
+from ..sites.one_time_codes import code, pam_lines
 from ..sites.ssh import Sshd
 from .ssh_near_end import CLIENTS, Heard, Near, Person, fresh_settings, play
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 SHELLS = ["/bin/bash", "/bin/dash", "/bin/tcsh", "/usr/bin/fish", "/usr/bin/zsh"]
-SECRET = secrets.token_hex(10)
 
 
-def code(moments: int = 0) -> str:
-    """The one-time password of now, or of some half minutes later: each is good for one login."""
-    when = subprocess.run(["date", "+%s"], capture_output=True, text=True, check=True).stdout
-    command = ["oathtool", "--totp", f"--now=@{int(when) + 30 * moments}", SECRET]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-@pytest.fixture
-def someone(home: Path) -> Iterator[Account]:
-    with account(home.parent) as made:
+@pytest.fixture(scope="module")
+def someone(session_home: Path) -> Iterator[Account]:
+    """One for all tests that leave its home as it is: making one takes longer than a login."""
+    with account(session_home.parent) as made:
         yield made
 
 
@@ -44,14 +36,9 @@ def server(home: Path, user: Account, **options: str) -> Sshd:
 @pytest.fixture
 def second_factor(home: Path, someone: Account) -> Iterator[Sshd]:
     """A password and a code, as PAM asks for them: two rounds of keyboard-interactive."""
-    users = home.parent / "oath-users"
-    users.write_text(f"HOTP/T30/6 {someone.name} - {SECRET}\n")
-    users.chmod(0o600)
-    stack = (
-        "auth requisite pam_unix.so\n"
-        f"auth required pam_oath.so usersfile={users} window=20 digits=6\n"
-        "account required pam_permit.so\nsession required pam_permit.so\n"
-    )
+    asking = pam_lines(home.parent / "oath-users", someone.name)
+    allowing = "account required pam_permit.so\nsession required pam_permit.so\n"
+    stack = f"auth requisite pam_unix.so\n{asking}{allowing}"
     with pam_service(stack) as service:
         host = server(
             home,
@@ -105,6 +92,7 @@ def test_a_second_factor_is_asked_for_in_its_own_words(
         for _ in range(3):
             assert (await near.run(second_factor.place(), "id -un")).data.decode() == f"{someone.name}\n"
         assert ["One-time" in question.text for question in person.questions] == [False, True]
+        assert all(f"({someone.name}@127.0.0.1" in question.text for question in person.questions)
         assert second_factor.logins() == 1
 
     play(act, client, person)
@@ -170,10 +158,10 @@ def test_every_login_shell_gives_way_to_sh(client: str, shell: str, home: Path) 
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_noisy_shell_is_heard_and_harmless(client: str, home: Path, someone: Account) -> None:
-    (someone.home / ".bashrc").write_text("echo Welcome; printf '\\033]0;owned\\007'; echo oh dear >&2\n")
-    own(someone.home, someone)
-    with server(home, someone) as host:
+def test_a_noisy_shell_is_heard_and_harmless(client: str, home: Path) -> None:
+    with account(home.parent) as user, server(home, user) as host:
+        (user.home / ".bashrc").write_text("echo Welcome; printf '\\033]0;owned\\007'; echo oh dear >&2\n")
+        own(user.home, user)
 
         async def act(near: Near) -> None:
             heard = await near.run(host.place(), "echo in")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
+import asyncssh
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,3 +170,16 @@ def test_a_client_that_is_not_installed_is_said() -> None:
     error = ssh_errors.NoClient("paramiko", "paramiko is not installed")
     assert error.needs_user
     assert 'ssh = "auto"' in error.advice
+
+
+@pytest.mark.parametrize(
+    ("error", "clause"),
+    [
+        (None, ""),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "the connection broke (Broken pipe)"),
+        (asyncssh.ConnectionLost("Connection lost\x1b[31m"), "the connection broke (Connection lost)"),
+        (OSError(), "the connection broke"),
+    ],
+)
+def test_why_a_stream_has_ended(error: Exception | None, clause: str) -> None:
+    assert ssh_errors.broke(error) == clause

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from farkernel.backends.ssh_choice import choose_client, needs_program
-from farkernel.backends.ssh_mux import MuxError, decode, encode, hello, new_session, reason
+from farkernel.backends.ssh_mux import MuxError, decode, encode, find_master, hello, new_session, reason
 
 from ..sites.engine import wait_until
 from ..sites.ssh import Sshd
@@ -39,6 +39,32 @@ def test_messages_are_those_of_protocol_mux() -> None:
     assert reason(b"\0") == ""
     with pytest.raises(MuxError):
         decode(b"1234567")
+
+
+def test_a_look_at_a_master_that_is_given_up_leaves_nothing_open(home: Path) -> None:
+    """It says hello and nothing more; the other end sees that nobody is there any more."""
+
+    async def act() -> None:
+        gone = asyncio.Event()
+        asked = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(hello())
+            await reader.readexactly(len(hello()) + 12)
+            asked.set()
+            await reader.read()
+            gone.set()
+            writer.close()
+
+        async with await asyncio.start_unix_server(serve, home / "master"):
+            looking = asyncio.create_task(find_master(str(home / "master")))
+            await asked.wait()
+            looking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await looking
+            await gone.wait()
+
+    asyncio.run(asyncio.wait_for(act(), 20))
 
 
 @pytest.fixture

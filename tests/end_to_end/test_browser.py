@@ -5,26 +5,23 @@ With ``SCREENSHOTS=DIRECTORY`` in the environment, pictures of each step are lef
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError
 
 import pytest
 
-from ..sites.browser import SHIFT, Browser
+from ..sites.browser import Browser
 from ..sites.engine import Engine, wait_until
+from ..sites.notebook_page import OUTPUT, Shoot, card, no_news, open_a_notebook, run_cell, wait_for_kernel
 from ..sites.notebook_server import NotebookServer
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
 NAME = "here · Python"
-CELL = ".jp-Notebook .jp-CodeCell"
-OUTPUT = ".jp-Notebook .jp-OutputArea-output"
-CARD = f'.jp-LauncherCard[data-category="Notebook"][title="{NAME}"]'
+CARD = card(NAME)
 
 
 @pytest.fixture
@@ -34,12 +31,7 @@ def server(engine: Engine, home: Path) -> Iterator[NotebookServer]:
     subprocess.run(
         [sys.executable, "-m", "farkernel", "install", "here"], check=True, timeout=60, stdout=subprocess.PIPE
     )
-    # JupyterLab would ask whether it may fetch news, in a box over the page.
-    settings = Path(os.environ["JUPYTER_CONFIG_DIR"]) / "lab/user-settings/@jupyterlab/apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text(
-        '{"fetchNews": "false", "checkForUpdates": false}'
-    )
+    no_news()
     # Notebook opens its page while the kernel is being asked for, and asks the person which kernel to take if
     # that takes over a second: no local kernel does, starting the keeper on a busy machine may.
     engine.keeper_pid()
@@ -58,57 +50,6 @@ def shoot(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Shoot]:
     shoot = Shoot(browser, request.node.name)
     yield shoot
     shoot("end")
-
-
-class Shoot:
-    """Takes pictures where somebody wants them."""
-
-    def __init__(self, browser: Browser, test: str) -> None:
-        self._browser = browser
-        self._test = test
-        self._directory = os.environ.get("SCREENSHOTS")
-
-    def __call__(self, step: str) -> None:
-        if self._directory:
-            self._browser.screenshot(Path(self._directory) / f"{self._test}-{step}.png")
-
-
-def run_cell(browser: Browser, code: str) -> None:
-    """Into the last cell, with the keys that everybody uses."""
-    cells = browser.evaluate(f"document.querySelectorAll('{CELL}').length")
-    wait_until(lambda: type_into_last_cell(browser, code), f"the page to take what was typed: {code}")
-    browser.press("Enter", SHIFT)
-    browser.wait(f"document.querySelectorAll('{CELL}').length > {cells}")
-
-
-def type_into_last_cell(browser: Browser, code: str) -> bool:
-    """Whether it is there now; a page that is still being put together takes the focus away from who types."""
-    browser.click(f"{CELL}:last-child .cm-content")
-    browser.type(code)
-    return code in browser.texts(f"{CELL}:last-child .cm-content")
-
-
-def wait_for_kernel(server: NotebookServer, browser: Browser) -> None:
-    """Until the page is connected, for a second, to one and the same kernel.
-
-    JupyterLab asks for a card's kernel twice and shuts one down at once; a cell that is run meanwhile is lost
-    to it, with kernels of this machine too.
-    """
-    seen: tuple[str, float] = ("", 0.0)
-
-    def settled() -> bool:
-        nonlocal seen
-        try:
-            kernels = [each["id"] for each in server.rest("GET", "api/kernels") if each["connections"]]
-        except HTTPError:  # jupyter_server cannot list a kernel that was started this very moment
-            kernels = []
-        kernel = kernels[0] if len(kernels) == 1 else ""
-        if kernel != seen[0]:
-            seen = (kernel, time.monotonic())
-        return bool(kernel) and time.monotonic() - seen[1] > 1
-
-    browser.wait_text(".jp-Toolbar-kernelName", NAME)
-    wait_until(settled, "the page to be connected to one kernel")
 
 
 def work_in_a_notebook(browser: Browser, shoot: Shoot, restart: str) -> None:
@@ -147,7 +88,7 @@ def test_jupyterlab(engine: Engine, server: NotebookServer, browser: Browser, sh
     assert browser.evaluate(f"document.querySelector('{CARD} img').naturalWidth") >= 32
     shoot("launcher")
     browser.click(CARD)
-    wait_for_kernel(server, browser)
+    wait_for_kernel(server, browser, NAME)
     work_in_a_notebook(browser, shoot, '[data-command="notebook:restart-kernel"]')
     assert len(engine.far_processes()) == 1
     shut_down(browser)
@@ -160,24 +101,17 @@ def test_notebook(engine: Engine, server: NotebookServer, browser: Browser, shoo
     browser.go(server.url("tree"))
     browser.choose(".jp-FileBrowser-toolbar .lm-MenuBar-item", "New", NAME)
     browser.follow()
-    wait_for_kernel(server, browser)
+    wait_for_kernel(server, browser, NAME)
     work_in_a_notebook(browser, shoot, '[data-command="notebook:restart-kernel"]')
     shut_down(browser)
     wait_until(lambda: not engine.far_processes(), "the kernel to end")
-
-
-def open_a_notebook(server: NotebookServer, browser: Browser) -> None:
-    """In JupyterLab, by the card."""
-    browser.go(server.url("lab"))
-    browser.click(CARD)
-    wait_for_kernel(server, browser)
 
 
 def test_a_slow_kernel_says_what_it_waits_for(
     engine: Engine, server: NotebookServer, browser: Browser, shoot: Shoot
 ) -> None:
     engine.target("here", kernel="python3", before="sleep 8")
-    open_a_notebook(server, browser)
+    open_a_notebook(server, browser, NAME)
     run_cell(browser, "print('at last')")
     browser.wait_text(OUTPUT, "here: starting (waiting since")
     shoot("waiting")
@@ -188,7 +122,7 @@ def test_a_slow_kernel_says_what_it_waits_for(
 
 
 def test_a_kernel_that_ends_says_why(server: NotebookServer, browser: Browser, shoot: Shoot) -> None:
-    open_a_notebook(server, browser)
+    open_a_notebook(server, browser, NAME)
     run_cell(browser, "print('well')")
     browser.wait_text(OUTPUT, "well")
     run_cell(browser, "import os, sys; print('its last words', file=sys.__stderr__, flush=True); os._exit(5)")

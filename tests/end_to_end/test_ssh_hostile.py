@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from farkernel.launcher import cli
 from farkernel.launcher.address import AddressError, parse_address
 from farkernel.launcher.configuration_file import check_document
 from farkernel.launcher.errors import FarkernelError, RemoteError
@@ -71,9 +72,14 @@ class Hostility:
     def reason(self, **settings: Any) -> str:
         """Why a kernel with these settings did not come up; all of it, as the keeper tells it."""
         self.target(**settings)
-        request: dict[str, Any] = {"entry": "far", "settings": {"target": "far"}, "cwd": "/", "env": {}}
-        kernel = self.engine.client.request("launch", **request)["kernel"]
-        row = wait_until(lambda: self._ended(kernel), f"the end of a kernel with {settings}")
+        return self.why_ended(self.launch("far"), f"a kernel with {settings}")
+
+    def launch(self, target: str) -> str:
+        request: dict[str, Any] = {"entry": target, "settings": {"target": target}, "cwd": "/", "env": {}}
+        return str(self.engine.client.request("launch", **request)["kernel"])
+
+    def why_ended(self, kernel: str, what: str) -> str:
+        row = wait_until(lambda: self._ended(kernel), f"the end of {what}")
         return json.dumps(row["reason"], ensure_ascii=False)
 
     def _ended(self, kernel: str) -> dict[str, Any] | None:
@@ -162,22 +168,22 @@ def test_values_arrive_as_they_are(hostility: Hostility) -> None:
 
 
 def test_what_is_not_there_is_refused_in_a_sentence(hostility: Hostility) -> None:
-    for value in ("$(owned)", "'; owned; '", "-oProxyCommand=owned", "`owned`"):
-        for settings in (
-            {"kernel": value},
-            {"python": value},
-            {"conda": value},
-            {"modules": [value]},
-            {"container": value},
-        ):
-            said = hostility.reason(**settings)
-            assert '"kind": "failed"' in said, (settings, said)
-            assert "Traceback" not in said, (settings, said)
-            assert len(json.loads(said)["text"]) > 30, (settings, said)
-        hostility.check()
-    assert "no Python 3.6" not in hostility.reason(
-        kernel="nothing", agent_python=["$(owned)", "-c owned", "; owned"]
-    )
+    """All at once, over one connection, whose agent was found behind Pythons with such names, too."""
+    pythons = ["$(owned)", "-c owned", "; owned", "python3"]
+    cases: list[dict[str, Any]] = [
+        {key: [value] if key == "modules" else value}
+        for value in ("$(owned)", "'; owned; '", "-oProxyCommand=owned", "`owned`")
+        for key in ("kernel", "python", "conda", "modules", "container")
+    ]
+    for number, settings in enumerate(cases):
+        hostility.target(f"far{number}", agent_python=pythons, **settings)
+    kernels = [hostility.launch(f"far{number}") for number in range(len(cases))]
+    for kernel, settings in zip(kernels, cases, strict=True):
+        said = hostility.why_ended(kernel, f"a kernel with {settings}")
+        assert '"kind": "failed"' in said, (settings, said)
+        assert "Traceback" not in said, (settings, said)
+        assert len(json.loads(said)["text"]) > 30, (settings, said)
+    assert hostility.host.logins() == 1
     hostility.check()
 
 
@@ -220,9 +226,23 @@ def liar(
     yield from hostile_site(engine, home, monkeypatch, command=command)
 
 
-def farkernel(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "farkernel", *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def impatient(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> pytest.CaptureFixture[str]:
+    """Commands that do not wait a minute for an answer that never comes."""
+    for name in ("doctor.STEP_DEADLINE", "resources.DEADLINE", "targets.REACH_DEADLINE"):
+        monkeypatch.setattr(f"farkernel.launcher.cli.{name}", 3.0)
+    return capsys
+
+
+def check_shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
+    cli.main(arguments)
+    shown = capsys.readouterr()
+    assert clean(shown.out), (arguments, shown.out)
+    assert clean(shown.err), (arguments, shown.err)
+    assert shown.out or shown.err
+    assert "Traceback" not in shown.err, (arguments, shown.err)
 
 
 @pytest.mark.parametrize(
@@ -233,12 +253,13 @@ def farkernel(*arguments: str) -> subprocess.CompletedProcess[str]:
     ],
     indirect=["liar"],
 )
-def test_it_is_refused_in_words_that_paint_nothing(liar: Hostility, expected: str) -> None:
+def test_it_is_refused_in_words_that_paint_nothing(
+    liar: Hostility, expected: str, impatient: pytest.CaptureFixture[str]
+) -> None:
     said = json.loads(liar.reason())
     assert expected in said["text"]
     assert all(clean(str(part)) for part in said.values()), said
-    shown = farkernel("doctor", "far")
-    assert clean(shown.stdout + shown.stderr)
+    check_shown(impatient, "doctor", "far")
 
 
 @pytest.mark.parametrize("liar", ["escapes", "oversized", "huge_message"], indirect=True)
@@ -265,23 +286,19 @@ def test_it_is_tried_again_and_costs_nothing(liar: Hostility) -> None:
 
 
 @pytest.mark.parametrize("liar", ["lies"], indirect=True)
-def test_lies_are_shown_clean_and_climb_nowhere(liar: Hostility, home: Path) -> None:
+def test_lies_are_shown_clean_and_climb_nowhere(
+    liar: Hostility, home: Path, impatient: pytest.CaptureFixture[str]
+) -> None:
     before = {path for path in home.parent.rglob("*") if "climbed" in path.name}
     said = json.loads(liar.reason())
     assert all(clean(str(part)) for part in said.values()), said
-    for arguments in (
-        ("scan", "far"),
-        ("ps", "--all"),
-        ("ps", "--all", "--json"),
-        ("install", "far"),
-        ("resources", "far"),
-        ("doctor", "far"),
-        ("list",),
-    ):
-        shown = farkernel(*arguments)
-        assert clean(shown.stdout), (arguments, shown.stdout)
-        assert clean(shown.stderr), (arguments, shown.stderr)
-        assert "Traceback" not in shown.stderr, (arguments, shown.stderr)
+    check_shown(impatient, "scan", "far")
+    check_shown(impatient, "ps", "--all")
+    check_shown(impatient, "ps", "--all", "--json")
+    check_shown(impatient, "install", "far")
+    check_shown(impatient, "resources", "far")
+    check_shown(impatient, "doctor", "far")
+    check_shown(impatient, "list")
     assert {path for path in home.parent.rglob("*") if "climbed" in path.name} == before
     with pytest.raises(FarkernelError) as caught:
         liar.engine.client.request("adopt", target="far", kernel="../../x")

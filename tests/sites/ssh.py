@@ -179,7 +179,7 @@ class Sshd:
         self._process = None
         for session in sessions:
             with contextlib.suppress(psutil.Error):
-                if session.name().startswith("sshd"):
+                if session.name().startswith(("sshd", (self.pam_service or "sshd")[:15])):  # proc_pid_comm(5)
                     session.kill()
 
     def restart(self) -> None:
