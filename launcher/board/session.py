@@ -176,7 +176,7 @@ class Board:
         async with self._holding(BoardState.RESETTING):
             with contextlib.suppress(TimeoutError, BoardLost):
                 async with asyncio.timeout(1.0):
-                    event = await self._talk.run(_BOOTLOADER.encode(), _ignore)
+                    event = await self._run_with_memory(_BOOTLOADER)
                     if isinstance(event, Finished) and event.traceback:
                         raise Unsupported(
                             f"the board at {self.transport.describe()} cannot start its bootloader by itself",
@@ -279,12 +279,20 @@ class Board:
         """Raises `BoardLost` when it takes its USB with it."""
         with contextlib.suppress(TimeoutError):  # an endless main.py runs now: there is no prompt to be seen
             async with asyncio.timeout(_RESTART):
-                event = await self._talk.run(_RESET.encode(), _ignore)
+                event = await self._run_with_memory(_RESET)
                 if isinstance(event, Restarted):
                     return
                 if event.traceback:
                     await self._pulse_reset()
                 await self._talk.restarted(_RESTART)
+
+    async def _run_with_memory(self, code: str) -> Finished | Restarted:
+        """Also on a board whose memory is so full that nothing can be compiled: what is in it goes anyway."""
+        event = await self._talk.run(code.encode(), _ignore)
+        if isinstance(event, Finished) and b"MemoryError" in event.traceback:
+            await self._talk.soft_reset(_ignore)
+            event = await self._talk.run(code.encode(), _ignore)
+        return event
 
     async def _pulse_reset(self) -> None:
         """By the lines that most boards have wired to reset: RTS pulls it, DTR is the boot mode and stays up."""
