@@ -95,6 +95,19 @@ class Unsupported(BoardError):
     kind = "board-unsupported"
 
 
+class TooMuchCode(BoardError):
+    """More than the board could hold: firmware without raw-paste keeps it as a whole, and stops dead when it cannot."""
+
+    kind = "board-code-size"
+
+    def __init__(self, where: str, size: int, free: int) -> None:
+        super().__init__(
+            f"this code has {size:,} bytes, too much for the {free:,} bytes that are free in the memory of the board "
+            f"at {where}",
+            "Put parts of it into files on the board and import them, or reset it first: then more is free",
+        )
+
+
 class BoardException(BoardError):
     """Code of ours (not of a notebook) raised an exception on the board: `evaluate`, the file functions."""
 
