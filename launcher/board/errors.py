@@ -95,6 +95,19 @@ class Unsupported(BoardError):
     kind = "board-unsupported"
 
 
+class TooMuchCode(BoardError):
+    """More than the board could hold: firmware without raw-paste keeps it as a whole, and stops dead when it cannot."""
+
+    kind = "board-code-size"
+
+    def __init__(self, where: str, size: int, free: int) -> None:
+        super().__init__(
+            f"this code has {size:,} bytes, too much for the {free:,} bytes that are free in the memory of the board "
+            f"at {where}",
+            "Put parts of it into files on the board and import them, or reset it first: then more is free",
+        )
+
+
 class BoardException(BoardError):
     """Code of ours (not of a notebook) raised an exception on the board: `evaluate`, the file functions."""
 
@@ -108,9 +121,16 @@ class BoardException(BoardError):
 
 
 class BoardFileError(BoardError):
-    """A file function failed, for a reason that the board gave: no such file, is a directory, …"""
+    """A file function failed, for a reason that the board gave: no such file, is a directory, …
+
+    ``reason``: the error number's name, where there is one ("ENOENT").
+    """
 
     kind = "board-file"
+
+    def __init__(self, what: str, advice: str, reason: str = "") -> None:
+        super().__init__(what, advice)
+        self.reason = reason
 
 
 class BoardFull(BoardFileError):
@@ -123,9 +143,23 @@ class BoardFull(BoardFileError):
         super().__init__(
             f"no room on the board for {path!r} of {size:,} bytes{room}",
             "Remove what is not needed (`farkernel board ls`, `farkernel board rm`)",
+            _FULL[0],
         )
 
 
+class NoSuchFolder(BoardFileError):
+    """A file cannot be written, because the folder for it is not there."""
+
+    def __init__(self, folder: str) -> None:
+        name = one_line(folder)
+        super().__init__(
+            f"there is no folder {name!r} on the board",
+            f"Make it first: `farkernel board mkdir` {name}",
+            "ENOENT",
+        )
+
+
+_FULL = ("ENOSPC", 28)
 # The error numbers of MicroPython's file systems (py/mperrno.h; the same as Linux has).
 _NUMBERS = {
     "ENOENT": (2, "there is no {path!r} on the board", "`farkernel board ls` shows what is there"),
@@ -146,7 +180,7 @@ _NUMBERS = {
         "Its flash may need a new one (`os.VfsLfs2.mkfs`)",
     ),
 }
-_FULL = ("ENOSPC", 28)
+_MISSING = re.compile(r"no attribute '(\w+)'")
 
 
 def file_error(error: BoardException, path: str, size: int = 0) -> BoardError:
@@ -156,10 +190,12 @@ def file_error(error: BoardException, path: str, size: int = 0) -> BoardError:
         return BoardFull(path, size, None)
     if name in _NUMBERS:
         _, what, advice = _NUMBERS[name]
-        return BoardFileError(what.format(path=one_line(path)), advice)
+        return BoardFileError(what.format(path=one_line(path)), advice, name)
     if error.exception in ("AttributeError", "ImportError"):
+        missing = _MISSING.search(error.detail)
+        lacks = f" (no {missing[1]}())" if missing else ""
         return Unsupported(
-            "this board's firmware has no function for that", "A newer MicroPython may have it"
+            f"this board's firmware has no function for that{lacks}", "A newer MicroPython may have it"
         )
     if error.exception == "MemoryError":
         return BoardFileError(f"the board has no memory left ({error.detail})", "Reset it, and try again")
@@ -170,7 +206,7 @@ def _error_name(error: BoardException) -> str:
     """ "OSError: 28", "OSError: [Errno 2] ENOENT: no.txt" → the number's name."""
     if error.exception != "OSError":
         return ""
-    digits = re.match(r"(?:\[Errno )?([0-9]+)", error.detail)
+    digits = re.match(r"(?:\[Errno )?-?([0-9]+)", error.detail)  # littlefs's own chdir has them negative
     number = int(digits[1]) if digits else None
     if not digits:  # the micro:bit's have words instead
         return {"file not found": "ENOENT", "no more storage space": _FULL[0]}.get(error.detail, "")

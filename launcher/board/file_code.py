@@ -124,6 +124,7 @@ def _h(p):
 DIGEST = "def _f(p):print(repr(_h(p)))\n"
 
 STATVFS = "def _f(p):print(repr(tuple(_o.statvfs(p))))\n"
+CHDIR = "def _f(p):_o.chdir(p)\n"
 MKDIR = "def _f(p):_o.mkdir(p)\n"
 RMDIR = "def _f(p):_o.rmdir(p)\n"
 REMOVE = "def _f(p):_o.remove(p)\n"

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import file_code
 from .contract import DiskUsage, Entry, OnOutput, OnProgress, SyncReport
-from .errors import BoardError, BoardException, file_error
+from .errors import BoardError, BoardException, BoardFileError, NoSuchFolder, file_error
 from .session import Board
 from .sync import local_files, synchronise
 
@@ -93,8 +93,11 @@ class BoardFiles:
                 if await self._write_once(name, path, data, on_progress or _no_progress):
                     return
             raise Damaged(path)
-        except BaseException:
+        except BaseException as error:
             await self._give_up(name)
+            folder = path.rpartition("/")[0]
+            if folder and isinstance(error, BoardFileError) and error.reason == "ENOENT":
+                raise NoSuchFolder(folder) from None
             raise
 
     async def remove(self, path: str) -> None:
@@ -106,6 +109,9 @@ class BoardFiles:
                 inside = join(path, entry.name)
                 await (self.rmdir(inside, True) if entry.directory else self.remove(inside))
         await self._ask(file_code.RMDIR, path)
+
+    async def chdir(self, path: str) -> None:
+        await self._ask(file_code.CHDIR, path)
 
     async def mkdir(self, path: str, parents: bool = False) -> None:
         """Nothing happens if it is a directory already."""

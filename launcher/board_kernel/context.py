@@ -23,6 +23,12 @@ _DEAF = (
 )
 
 
+_FULL = (
+    "The board has no memory left for that. `del NAME` frees what you no longer need, %reset frees all of it "
+    "(variables go, files stay); %mem shows how much there is."
+)
+
+
 class Interrupted(Exception):
     """The person interrupted what was going on."""
 
@@ -144,4 +150,5 @@ class Context:
         with self.interrupts.running(run.interrupt):
             traceback = await run.execute(prepared)
         if traceback is not None:
-            raise CellFailed(traceback, tracebacks.show(traceback, code))
+            lines = tracebacks.show(traceback, code)
+            raise CellFailed(traceback, [*lines, _FULL] if traceback.ename == "MemoryError" else lines)

@@ -68,6 +68,18 @@ class BoardAway(FarkernelError):
         )
 
 
+class InBootloader(FarkernelError):
+    """It was put there by %reset --bootloader: its port is others'."""
+
+    kind = "board-bootloader"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{one_line(name)} is in its bootloader and runs no programs",
+            "When another firmware is on it, or after its reset button: %connect",
+        )
+
+
 class NotConnectedHere(FarkernelError):
     """An address that is no board's, or that this notebook cannot reach by itself."""
 
@@ -77,6 +89,18 @@ class NotConnectedHere(FarkernelError):
         super().__init__(
             f"{one_line(address)[:80]!r} is neither the address of a board nor the name of a target with one",
             "Write for example %connect /dev/ttyUSB0, %connect webrepl://192.168.4.1, or a target's name",
+        )
+
+
+class NoClock(FarkernelError):
+    """A board without a real-time clock, or with one of another kind."""
+
+    kind = "no-clock"
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"the firmware of the board at {one_line(where)} has no clock that can be set (machine.RTC)",
+            "A program there can count with `time.ticks_ms()` or `time.monotonic()`",
         )
 
 

@@ -18,7 +18,7 @@ from ..board.shared_folder import SharedFolder
 from ..board.webrepl import WrongPassword
 from ..text import one_line
 from . import board_source, documentation, source
-from .errors import BoardAway, NoBoard
+from .errors import BoardAway, InBootloader, NoBoard
 
 Say = Callable[[str], None]
 """Takes a sentence for people, shown in the cell that waits."""
@@ -55,6 +55,7 @@ class HeldBoard:
         self.said = ""
         self.rich = False  # it has our module: results are shown as pictures and tables, if their types can
         self.small = True
+        self.in_bootloader = False  # left alone until somebody says %connect
         self.folder: SharedFolder | None = None  # of this side, mounted there
         self._keep_memory = keep_memory
         self._modules: tuple[str, ...] = ()
@@ -107,6 +108,8 @@ class HeldBoard:
 
         Raises `BoardAway`, `BoardBusy`, `BoardPermission` and others that waiting does not mend.
         """
+        if self.in_bootloader:
+            raise InBootloader(self.name)
         patience = self.patience if patience is None else patience
         deadline = asyncio.get_running_loop().time() + patience
         async with self._connecting:
@@ -245,6 +248,13 @@ class HeldBoard:
         self.folder = None
         self._fresh = True
         self._away_since = None
+
+    async def bootloader(self) -> None:
+        """Into its bootloader, and off its port: others write to it now.  Raises `Unsupported`."""
+        await self.board.bootloader()
+        await self.board.close()
+        self.in_bootloader = True
+        self.forgotten()
 
     def forgotten(self) -> None:
         """The interpreter there is a new one: after a reset."""

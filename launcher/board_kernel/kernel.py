@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # The first answer to kernel_info shows the firmware, if the board is quick (DESIGN §4: front ends wait a minute).
 _INFO_PATIENCE = 2.0
+# Advice about boards speaks of commands; here are magics of the same names.
+_AS_MAGIC = re.compile(r"`farkernel board (ls|rm|mkdir)`")
 _RED, _PLAIN = "\x1b[31m", "\x1b[0m"
 
 
@@ -252,7 +255,8 @@ class Kernel:
         except FarkernelError as error:
             name = type(error).__name__
             lines = [f"{_RED}{name}{_PLAIN}: {error.what}"]
-            return name, str(error), [*lines, error.advice] if error.advice else lines
+            advice = _AS_MAGIC.sub(r"%\1", error.advice)
+            return name, str(error), [*lines, advice] if advice else lines
         return None
 
     def _abort_waiting(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ...address import Address, AddressError, parse_address
 from ...board.contract import SerialOptions
+from ...board.errors import BoardException
 from ...board.password import password_from
 from ...board.ports import list_ports
 from ...configuration import UnknownTarget
@@ -15,7 +16,7 @@ from ...configuration import load as load_configuration
 from ...errors import FarkernelError
 from ...text import one_line
 from ..context import Context
-from ..errors import CellFailed, MagicUsage, NoBoard, NotConnectedHere
+from ..errors import CellFailed, MagicUsage, NoBoard, NoClock, NotConnectedHere
 from ..held import PATIENCE, HeldBoard
 from ..outputs import LinePrefix
 from ..running import NoAnswer
@@ -76,11 +77,19 @@ async def connect(context: Context, arguments: Arguments) -> None:
     patience = _seconds(arguments, "--wait", PATIENCE)
     if not given and not len(boards):
         raise MagicUsage("no board is known yet, so an address is needed", "connect", "ADDRESS")
+    former, known = boards.present, boards.names
     if given:
         await _hold(context, arguments, place_of(given))
     held = context.held
     held.patience = patience
-    await held.ready(context.notice)
+    held.in_bootloader = False
+    try:
+        await held.ready(context.notice)
+    except BaseException:
+        if former is not None and held.name not in known:  # the cells to come go where they went before
+            await boards.remove(held.name)
+            boards.choose(former.name)
+        raise
     context.say(f"Connected to {held.describe()}")
 
 
@@ -132,10 +141,10 @@ async def reset(context: Context, arguments: Arguments) -> None:
         held.forgotten()
         context.say(f"{held.name} was reset and is back: {one_line(info.machine)}, {one_line(info.firmware)}")
     else:
-        await held.board.bootloader()
-        held.forgotten()
+        await held.bootloader()
         context.say(
-            f"{held.name} is in its bootloader: `farkernel board flash` can write to it. Its reset button ends that."
+            f"{held.name} is in its bootloader: `farkernel board flash` can write to it. Its reset button ends that; "
+            "then %connect takes it up again."
         )
 
 
@@ -208,11 +217,26 @@ async def resume(context: Context, arguments: Arguments) -> None:
 
 async def rtc(context: Context, arguments: Arguments) -> None:
     held = await context.ready()
-    if arguments.flag("--set"):
-        now = time.localtime()
-        value = (now.tm_year, now.tm_mon, now.tm_mday, now.tm_wday, now.tm_hour, now.tm_min, now.tm_sec, 0)
-        await held.board.evaluate(f"__import__('machine').RTC().datetime({value!r})")
-    context.say(str(await held.board.evaluate("__import__('machine').RTC().datetime()")))
+    try:
+        if arguments.flag("--set"):
+            now = time.localtime()
+            value = (
+                now.tm_year,
+                now.tm_mon,
+                now.tm_mday,
+                now.tm_wday,
+                now.tm_hour,
+                now.tm_min,
+                now.tm_sec,
+                0,
+            )
+            await held.board.evaluate(f"__import__('machine').RTC().datetime({value!r})")
+        said = await held.board.evaluate("__import__('machine').RTC().datetime()")
+    except BoardException as error:
+        if error.exception in ("AttributeError", "ImportError"):
+            raise NoClock(held.where) from None
+        raise
+    context.say(str(said))
 
 
 async def info(context: Context, arguments: Arguments) -> None:

@@ -30,6 +30,8 @@ async def ls(context: Context, arguments: Arguments) -> None:
             context.say(f"{path}:")
         for entry in entries:
             context.say(_row(entry, arguments.flag("--long")))
+        if not entries:
+            context.say("(no files)")
 
 
 def _row(entry: Entry, long: bool) -> str:
@@ -232,7 +234,7 @@ async def _exists(context: Context, path: str) -> bool:
 
 async def cd(context: Context, arguments: Arguments) -> None:
     held = await context.ready()
-    await held.board.evaluate(f"__import__('os').chdir({on_board(arguments.one('PATH', '/'))!r})")
+    await held.files.chdir(on_board(arguments.one("PATH", "/")))
 
 
 async def pwd(context: Context, arguments: Arguments) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from ...board.errors import BoardException
 from ...text import one_line
 from .. import tracebacks
 from ..context import Context
@@ -25,7 +26,13 @@ async def run(context: Context, arguments: Arguments) -> None:
 
 async def evaluate(context: Context, arguments: Arguments) -> None:
     held = await context.ready()
-    context.output.result({"text/plain": repr(await held.board.evaluate(arguments.one("TEXT")))})
+    text = arguments.one("TEXT")
+    try:
+        value = await held.board.evaluate(text)
+    except BoardException as error:
+        traceback = tracebacks.parse(error.traceback.encode())
+        raise CellFailed(traceback, tracebacks.show(traceback, text)) from None
+    context.output.result({"text/plain": repr(value)})
 
 
 async def execute(context: Context, arguments: Arguments) -> None:

@@ -80,7 +80,7 @@ def test_directories(new: VirtualBoard) -> None:
             await files.rmdir("a")
         with pytest.raises(BoardFileError, match="is a directory"):
             await files.write("a", b"")
-        with pytest.raises(BoardFileError, match="there is no 'no/x' on the board"):
+        with pytest.raises(BoardFileError, match="there is no folder 'no' on the board"):
             await files.write("no/x", b"x")
         await files.rename("a/b", "c")
         assert await files.listdir("a") == []

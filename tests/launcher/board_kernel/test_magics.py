@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
-from ...sites.boards import VirtualBoard, mps2
+from farkernel.launcher.board_kernel.magics import TABLE, explain
+
+from ...sites.boards import VirtualBoard, microbit, mps2
 from ...sites.engine import DEADLINE, Outcome, collect, connected, run_cell, wait_until
 from .fake_board import FakeBoard
 from .site import kernel_site
@@ -25,8 +29,8 @@ def board(home: Path) -> Iterator[VirtualBoard]:
         yield board
 
 
-@pytest.fixture
-def client(board: VirtualBoard, home: Path) -> Iterator[BlockingKernelClient]:
+@contextmanager
+def kernel_of(board: VirtualBoard, home: Path) -> Iterator[BlockingKernelClient]:
     """Of a kernel that works in a folder of its own."""
     work = home / "work"
     work.mkdir()
@@ -44,6 +48,12 @@ def client(board: VirtualBoard, home: Path) -> Iterator[BlockingKernelClient]:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def client(board: VirtualBoard, home: Path) -> Iterator[BlockingKernelClient]:
+    with kernel_of(board, home) as client:
+        yield client
 
 
 def listens(port: int) -> bool:
@@ -171,6 +181,72 @@ def test_a_folder_of_this_side(client: BlockingKernelClient, home: Path) -> None
 
 
 @pytest.mark.servers
+def test_the_others(client: BlockingKernelClient, board: VirtualBoard, home: Path) -> None:
+    done(client, "%%put note.txt\nhello")
+    (load,) = done(client, "%load note.txt").reply["content"]["payload"]
+    assert (load["source"], load["text"]) == ("set_next_input", "%%put note.txt\nhello\n")
+    done(client, "%touch note.txt empty")
+    assert "         6  note.txt\n" in done(client, "%ls").text
+    assert "         0  empty\n" in done(client, "%ls -l").text
+    done(client, "%mkdir sub")
+    assert done(client, "%ls sub").text == "(no files)\n"
+    done(client, "%cd sub")
+    assert done(client, "%pwd").text == f"on board: /sub\nhere: {home / 'work'}\n"
+    done(client, "%cd")
+    done(client, "%rmdir sub")
+    assert "there is no 'sub' on the board\n%ls shows" in run_cell(client, "%cd sub").error
+    assert (
+        "there is no folder 'no' on the board\nMake it first: %mkdir no"
+        in run_cell(client, "%%put no/x\n1").error
+    )
+    done(client, "%exec x = 5")
+    assert value(client, "%eval x + 1") == "6"
+    assert run_cell(client, "%eval nope").reply["content"]["ename"] == "NameError"
+    assert done(client, "%time y = 7").text.startswith("Time: ")
+    assert "machine\n" in done(client, "%modules").text
+    assert done(client, "%mem").text.endswith(" bytes are free\n")
+    assert "   1: %%put note.txt\n      hello\n" in done(client, "%history").text
+    done(client, "%ports")
+    assert done(client, "%resume").text.endswith("nothing was reset.\n")
+    assert value(client, "x") == "5"
+    assert "has no clock that can be set" in run_cell(client, "%rtc --set").error
+    assert "cannot start its bootloader by itself" in run_cell(client, "%reset --bootloader").error
+    # A firmware that has one: the program there is silent from then on.
+    done(client, "%mkdir lib")
+    done(client, "%%put lib/machine.py\nimport time\ndef bootloader():\n while True: time.sleep(1)")
+    done(client, "%reset")
+    assert "board is in its bootloader" in done(client, "%reset --bootloader").text
+    assert "and runs no programs\nWhen another firmware" in run_cell(client, "1 + 1").error
+    assert "(closed)" in done(client, "%board").text  # nothing of ours is in the way of whoever flashes it
+    assert "Connected to board" in done(client, "%connect").text
+    done(client, "%rm lib/machine.py")
+
+
+MEMORY_HINT = "The board has no memory left for that. `del NAME` frees"
+
+
+@pytest.mark.servers
+def test_a_full_memory(client: BlockingKernelClient) -> None:
+    failed = run_cell(client, "x = []\nwhile True: x.append('abc' * 100)")
+    assert failed.reply["content"]["ename"] == "MemoryError"
+    assert MEMORY_HINT in failed.error
+    # So full that nothing can be compiled any more; the resets work all the same.
+    for reset in ("%reset --hard", "%reset"):
+        run_cell(client, "x = []\nwhile True: x.append(bytearray(20))")
+        assert MEMORY_HINT in run_cell(client, "1 / 0").error
+        done(client, reset)
+        assert value(client, "6 * 7") == "42"
+
+
+@pytest.mark.servers
+def test_a_board_that_is_not_there_takes_no_cells(client: BlockingKernelClient) -> None:
+    failed = run_cell(client, "%connect /dev/ttyNONE9 --wait 1")
+    assert failed.reply["content"]["ename"] == "BoardAway"
+    assert done(client, "print('here')").text == "here\n"
+    assert "ttyNONE9" not in done(client, "%board").text
+
+
+@pytest.mark.servers
 def test_pictures(client: BlockingKernelClient) -> None:
     outcome = done(client, "%%plot\nprint('begin')\nfor i in range(200): print(i, i * i)")
     assert outcome.text == "begin\n"
@@ -195,6 +271,50 @@ def test_pictures(client: BlockingKernelClient) -> None:
         ("update_display_data", {"text/plain": "two"}),
     ]
     assert "no line of numbers" in done(client, "%%plot\nprint('words')").text.lower()
+
+
+@pytest.mark.servers
+def test_on_the_micro_bit(home: Path) -> None:
+    """What its firmware has no functions for, is said in a sentence; all else works."""
+    with microbit(home) as board, kernel_of(board, home) as client:
+        assert "micro:bit" in done(client, "%info").text
+        assert done(client, "%%put a.py\nx = 4").text == "a.py: 6 bytes written to board\n"
+        assert done(client, "%ls").text == "         6  a.py\n"
+        assert done(client, "%cat a.py").text == "x = 4\n"
+        assert value(client, "%run :a.py\nx * 2") == "8"
+        done(client, "%get a.py copy.py")
+        assert (home / "work/copy.py").read_text() == "x = 4\n"
+        (home / "work/app").mkdir()
+        (home / "work/app/b.py").write_text("y = 5\n")
+        assert "1 sent" in done(client, "%sync app").text
+        assert value(client, "import b\nb.y") == "5"
+        assert "installed on board" in done(client, "%mip install ./app/b.py").text
+        assert done(client, "%sha256sum a.py").text.endswith("  a.py\n")
+        assert done(client, "%timeit x + 1").text.endswith(" times\n")
+        assert done(client, "%pwd").text.startswith("on board: / (it has no directories)\n")
+        assert "x               int         4\n" in done(client, "%who").text
+        assert "microbit\n" in done(client, "%modules").text
+        for lacks in ("%mkdir d", "%rmdir d", "%cd d", "%mv a.py c.py", "%df"):
+            assert "this board's firmware has no function for that (no " in run_cell(client, lacks).error
+        assert "cannot show a folder of this side" in run_cell(client, "%mount app").error
+        assert "has no clock" in run_cell(client, "%rtc").error
+        run_cell(client, "x = []\nwhile True: x.append(bytearray(20))")
+        assert MEMORY_HINT in run_cell(client, "1 / 0").error
+        assert "was reset and is back" in done(client, "%reset --hard").text
+        assert run_cell(client, "x").reply["content"]["ename"] == "NameError"
+        done(client, "%rm a.py b.py")
+        assert done(client, "%ls").text == "(no files)\n"
+
+
+def test_each_has_a_page_and_is_told_of() -> None:
+    documented = (Path(__file__).parents[3] / "docs/boards.md").read_text()
+    for name, magic in TABLE.items():
+        assert magic.page().startswith(f"{magic.call} {magic.usage}".rstrip()), name
+        assert magic.summary in magic.page()
+        assert magic.summary.endswith("."), name
+        for alias in (name, *magic.aliases):
+            assert explain(f"%{alias}") == magic.page()
+        assert re.search(rf"%{name}\b", documented), f"%{name} is not in docs/boards.md"
 
 
 def test_help(home: Path) -> None:
