@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import chain
 
 from .. import configuration
 from ..fleet import here
 from ..fleet.plan import Change
 from ..fleet.roster import Roster
 from ..fleet.roster_file import parse_roster, read_file, read_roster
-from . import fleet_servers
+from . import fleet_hosts, fleet_servers
 from .arguments import add_json
 from .output import complain, emit, say
 
@@ -35,6 +36,11 @@ def _configure_roster(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--only-servers", action="store_true", help="only on the roster's `servers`, and not here"
+    )
+    parser.add_argument(
+        "--hosts",
+        action="store_true",
+        help="also the [environment] on the hosts themselves, which must be up",
     )
     _configure_place(parser)
 
@@ -60,7 +66,7 @@ def run_diff(arguments: argparse.Namespace) -> int:
     roster = _roster(arguments)
     changes = [] if arguments.only_servers else here.diff(roster, here.place(arguments.where))
     _show(arguments, changes)
-    changes += _on_servers("diff", roster, arguments)
+    changes += _elsewhere("diff", roster, arguments)
     if arguments.json:
         emit(_as_json(roster.name, changes))
     else:
@@ -72,7 +78,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     roster = _roster(arguments)
     changes = [] if arguments.only_servers else here.apply(roster, here.place(arguments.where))
     _show(arguments, changes)
-    changes += _on_servers("apply", roster, arguments)
+    changes += _elsewhere("apply", roster, arguments)
     if arguments.json:
         emit(_as_json(roster.name, changes))
         return 0
@@ -85,18 +91,21 @@ def run_apply(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _on_servers(action: str, roster: Roster, arguments: argparse.Namespace) -> list[Change]:
-    """Those that fail are told, and the others done; raises ServersFailed in the end."""
+def _elsewhere(action: str, roster: Roster, arguments: argparse.Namespace) -> list[Change]:
+    """On servers and hosts: those that fail are told, and the others done; raises SomeFailed in the end."""
     changes: list[Change] = []
     failed = []
-    for answer in fleet_servers.on_servers(action, roster):
+    answers = [fleet_servers.on_servers(action, roster)]
+    if arguments.hosts:
+        answers.append(fleet_hosts.on_hosts(action, roster))
+    for answer in chain.from_iterable(answers):
         if answer.error is not None:
-            failed.append(answer.server)
-            complain(f"{answer.server}: {answer.error}")
+            failed.append(answer.name)
+            complain(f"{answer.name}: {answer.error}")
         changes += answer.changes
         _show(arguments, answer.changes)
     if failed:
-        raise fleet_servers.ServersFailed(failed, len(roster.servers))
+        raise fleet_servers.SomeFailed(failed)
     return changes
 
 

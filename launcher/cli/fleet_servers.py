@@ -20,7 +20,9 @@ _MOST = 4 << 20
 
 
 class Answer(NamedTuple):
-    server: str
+    """What came of one machine."""
+
+    name: str
     changes: tuple[Change, ...] = ()
     error: FarkernelError | None = None
 
@@ -35,12 +37,13 @@ class ServerFailed(FarkernelError):
         )
 
 
-class ServersFailed(FarkernelError):
-    kind = "servers"
+class SomeFailed(FarkernelError):
+    kind = "fleet"
 
-    def __init__(self, failed: Sequence[str], total: int) -> None:
+    def __init__(self, failed: Sequence[str]) -> None:
+        count = f"{len(failed)} machines" if len(failed) > 1 else "1 machine"
         super().__init__(
-            f"{len(failed)} of {total} servers could not be brought in line ({', '.join(failed[:10])})",
+            f"{count} could not be asked or brought in line ({', '.join(failed[:10])})",
             "See why above, and run it again",
         )
 

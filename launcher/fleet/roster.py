@@ -23,6 +23,10 @@ COLUMNS = (
     "drain",
 )
 
+# On the hosts, for all their users.
+ENVIRONMENTS = "/opt/farkernel"
+KERNELSPECS = "/usr/local/share/jupyter/kernels"
+
 
 @dataclass(frozen=True)
 class Host:
@@ -65,7 +69,11 @@ class Environment:
 
     @property
     def directory(self) -> str:
-        return f"/opt/farkernel/{self.name}"
+        return f"{ENVIRONMENTS}/{self.name}"
+
+    @property
+    def kernelspecs(self) -> str:
+        return KERNELSPECS
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from .visits import OutOfReach, Owner, visit
 
 log = logging.getLogger(__name__)
 
-#: For one member, there and back.
-DEADLINE = 15.0
+#: For one member, there and back: a small Raspberry Pi needs ten seconds and more for its first answer.
+DEADLINE = 30.0
 #: Once some member fits, how long the others are waited for: one that hangs is nobody's trouble.
 PATIENCE = 5.0
 #: How long an answer holds: many kernels started at once are one question, and the dead are not asked by each of them.

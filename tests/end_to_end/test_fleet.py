@@ -13,12 +13,15 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from farkernel.launcher.cli import main
 from farkernel.launcher.cli.schemas import SCHEMAS
+from farkernel.launcher.fleet import roster
 
 from ..sites.crowd import crowd_of
 from ..sites.engine import Engine, wait_until
 from ..sites.many_hosts import address
 from ..sites.ssh import Sshd
+from ..sites.wheels import little_wheel
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(150)]
 
@@ -135,27 +138,82 @@ def test_servers_get_the_same_for_all_their_users(engine: Engine, home: Path) ->
         config = str(host.write_client_config())
         for name in ("hub1", "hub2"):
             engine.target(name, address=host.address, ssh_config=config)
-        roster = home / "nodes.toml"
+        nodes = home / "nodes.toml"
         text = '[fleet]\nname = "nodes"\nservers = {}\nserver_command = {}\n[[hosts]]\nhost = "node1"\nstudent = "Zoë $(id)"\n'
-        roster.write_text(text.format('["hub1"]', json.dumps([sys.executable, "-c", program])))
-        assert fleet("diff", str(roster), "--only-servers") == (
+        nodes.write_text(text.format('["hub1"]', json.dumps([sys.executable, "-c", program])))
+        assert fleet("diff", str(nodes), "--only-servers") == (
             "+ target hub1: node1  ssh://node1\n+ target hub1: nodes  pool:node1\n"
             "+ entry hub1: nodes  nodes · Python\n3 would be added.\n"
         )
         assert not prefix.exists()
-        found = json.loads(fleet("apply", str(roster), "--json"))
+        found = json.loads(fleet("apply", str(nodes), "--json"))
         jsonschema.validate(found, SCHEMAS["fleet apply"])
         assert [change["place"] for change in found["changes"]] == ["", "", "", "hub1", "hub1", "hub1"]
         file = prefix / "etc/farkernel/fleet-nodes.toml"
         assert file.stat().st_mode & 0o777 == 0o644
         assert (prefix / "share/jupyter/kernels/nodes/kernel.json").exists()
-        assert fleet("apply", str(roster)) == "Nothing to do: all is as the roster says.\n"
-        roster.write_text(text.format('["hub1", "hub2", "none"]', '["no-such-farkernel"]'))
-        command = [sys.executable, "-P", "-m", "farkernel", "fleet", "apply", str(roster), "--only-servers"]
+        assert fleet("apply", str(nodes)) == "Nothing to do: all is as the roster says.\n"
+        nodes.write_text(text.format('["hub1", "hub2", "none"]', '["no-such-farkernel"]'))
+        command = [sys.executable, "-P", "-m", "farkernel", "fleet", "apply", str(nodes), "--only-servers"]
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
         assert ended.returncode == 1
         assert "farkernel: hub2: there is no no-such-farkernel there. Install it there" in ended.stderr
         assert "farkernel: none: there is no target 'none' in the configuration" in ended.stderr
-        assert "3 of 3 servers could not be brought in line (hub1, hub2, none)" in ended.stderr
+        assert "3 machines could not be asked or brought in line (hub1, hub2, none)" in ended.stderr
         engine.close()
         wait_until(lambda: not host.agents(), "the far agent to end", 20)
+
+
+def test_the_environment_on_the_hosts(
+    engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Made from wheels, mended when a package is new, and left alone when nothing is."""
+    places = home.parent / "opt"
+    monkeypatch.setattr(roster, "ENVIRONMENTS", str(places / "environments"))
+    monkeypatch.setattr(roster, "KERNELSPECS", str(places / "kernels"))
+    (home / "wheels").mkdir()
+    little_wheel(home / "wheels", "ipykernel", "ipykernel_launcher.py", "")
+    with Sshd(home.parent / "pi") as host:
+        text = (
+            f'[target]\nssh_config = "{host.write_client_config()}"\n'
+            '[environment]\nname = "class"\nwheels = "wheels"\npackages = {}\n'
+            f'[[hosts]]\nhost = "pi1"\naddress = "127.0.0.1"\nport = {host.port}\nuser = "{host.user}"\n'
+        )
+        (home / "lab.toml").write_text(text.format("[]"))
+
+        def run(*arguments: str, status: int = 0) -> str:
+            assert main(["fleet", *arguments, str(home / "lab.toml"), "--hosts"]) == status
+            said = capsys.readouterr()
+            return said.err if status else said.out
+
+        fleet("apply", str(home / "lab.toml"))
+        directory = places / "environments/class"
+        assert run("diff") == f"+ environment pi1: class  {directory}\n1 would be added.\n"
+        assert not places.exists()
+        run("apply")
+        spec = json.loads((places / "kernels/class/kernel.json").read_text())
+        assert spec["argv"][0] == str(directory / "bin/python")
+        assert (
+            subprocess.run([spec["argv"][0], "-c", "import ipykernel_launcher"], check=False).returncode == 0
+        )
+        assert run("diff") == "Nothing would change: all is as the roster says.\n"
+        (home / "lab.toml").write_text(text.format('["lesson>=2"]'))
+        assert run("diff") == "~ environment pi1: class  without lesson>=2\n1 would be changed.\n"
+        little_wheel(home / "wheels", "lesson", "lesson.py", "", "1")
+        said = run("apply", status=1)
+        assert "farkernel: pi1: pip: ERROR: No matching distribution found for lesson>=2. See to that" in said
+        assert "1 machine could not be asked or brought in line (pi1)" in said
+        little_wheel(home / "wheels", "lesson", "lesson.py", "", "2.1")
+        assert run("apply") == "~ environment pi1: class  without lesson>=2\n1 changed.\n"
+        assert run("apply") == "Nothing to do: all is as the roster says.\n"
+        engine.close()
+        wait_until(lambda: not host.agents(), "the far agent to end", 20)
+
+
+def test_hosts_without_an_environment(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "lab.csv").write_text("host\npi1\n")
+    assert main(["fleet", "diff", str(home / "lab.csv"), "--hosts"]) == 1
+    assert (
+        "lab.csv says nothing of an environment, and --hosts is given. Add [environment]"
+        in capsys.readouterr().err
+    )

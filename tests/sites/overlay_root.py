@@ -14,8 +14,13 @@ place=$1 boot=$2
 shift 2
 mount -t tmpfs tmpfs "$place/layer"
 mkdir "$place/layer/upper" "$place/layer/work"
+# A copy, and not a layer: others change accounts of this machine meanwhile, and their locks would be seen.
+cp -a /etc "$place/layer/etc"
+rm -f "$place/layer/etc/"*.lock
 cp -a "$place/before/." "$place/layer/upper/"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$place/layer/upper,workdir=$place/layer/work" "$place/root"
+[ ! -d "$place/before/etc" ] || cp -a "$place/before/etc/." "$place/layer/etc/"
+mount --bind "$place/layer/etc" "$place/root/etc"
 mount -t proc proc "$place/root/proc"
 mount --bind /dev "$place/root/dev"
 mkdir -p "$place/root/boot/firmware" "$place/root/run" "$place/root/tmp"
@@ -23,6 +28,8 @@ mount --bind "$boot" "$place/root/boot/firmware"
 status=0
 chroot "$place/root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@" || status=$?
 umount "$place/root/boot/firmware"
+rm -rf "$place/layer/upper/etc"
+cp -a "$place/layer/etc" "$place/layer/upper/etc"
 find "$place/layer/upper" ! -type f ! -type d ! -type l -delete
 cp -a "$place/layer/upper/." "$place/after/"
 exit $status
@@ -30,7 +37,7 @@ exit $status
 
 
 class OverlayRoot:
-    """``before``: files put there; ``after``: all that was changed, with owners and modes."""
+    """``before``: files put there; ``after``: /etc, and all else that was changed, with owners and modes."""
 
     def __init__(self, place: Path, before: Mapping[str, str]) -> None:
         self._place = place
@@ -45,23 +52,22 @@ class OverlayRoot:
             file.chmod(0o755 if text.startswith("#!") else 0o644)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        words: Sequence[str] = [
+        words: Sequence[str] = (
             "unshare",
             "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
             "--propagation",
             "private",
-            "/bin/sh",
-            "-c",
-            _INSIDE,
-            "sh",
-        ]
+        )
         return subprocess.run(
-            [*words, str(self._place), str(self.boot), *command],
+            [*words, "/bin/sh", "-c", _INSIDE, "sh", str(self._place), str(self.boot), *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
-            timeout=50,
+            timeout=150,
         )
 
     def read(self, path: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ensurepip
 import json
 import subprocess
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +15,13 @@ from farkernel.device_images.raspberrypi.furnishing import furnish
 from tests.device_images.raspberrypi.cards import HOSTILE, KEY, PRIVATE, hostile, usual
 from tests.sites.overlay_root import OverlayRoot
 from tests.sites.pi_image import BOOKWORM, CMDLINE
+from tests.sites.wheels import little_wheel, pip_wheel
 
 FSTAB = "PARTUUID=4c4e106f-01  /boot/firmware  vfat    defaults          0       2\n"
 HOSTS = "127.0.0.1\tlocalhost\n127.0.1.1\traspberrypi\n"
 LESSON = Kernel("class", ("ipykernel",), HOSTILE)
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
@@ -35,23 +34,8 @@ def root(tmp_path: Path) -> OverlayRoot:
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> list[Path]:
-    """pip's own, and an ipykernel of one line: the tests fetch nothing."""
-    place = tmp_path / "ipykernel-1-py3-none-any.whl"
-    with zipfile.ZipFile(place, "w") as wheel:
-        wheel.writestr("ipykernel_launcher.py", "print('a kernel')\n")
-        wheel.writestr(
-            "ipykernel-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: ipykernel\nVersion: 1\n"
-        )
-        wheel.writestr(
-            "ipykernel-1.dist-info/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        wheel.writestr(
-            "ipykernel-1.dist-info/RECORD",
-            "ipykernel_launcher.py,,\nipykernel-1.dist-info/METADATA,,\nipykernel-1.dist-info/WHEEL,,\nipykernel-1.dist-info/RECORD,,\n",
-        )
-    (bundled,) = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
-    return [place, bundled]
+    """An ipykernel of one line, and pip's own: the tests fetch nothing."""
+    return [little_wheel(tmp_path, "ipykernel", "ipykernel_launcher.py", "print('a kernel')\n"), pip_wheel()]
 
 
 def put(root: OverlayRoot, card: Card, wheels: list[Path]) -> None:
