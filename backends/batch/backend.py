@@ -177,6 +177,7 @@ def request(target: Target, name: str) -> Request:
         gpus=resources.gpus,
         gpu_type=resources.gpu_type,
         nodes=resources.nodes,
+        spread=target.cluster is not None and (resources.nodes or 1) > 1,
         options=target.options,
         environment=environment,
     )
@@ -206,7 +207,7 @@ class BatchBackend:
             front = login(target)
             return find_backend(front.address.scheme).key(front, None)
         if target.share:
-            asked = repr((target.resources, target.options, target.agent_python))
+            asked = repr((target.resources, target.options, target.agent_python, target.cluster))
             return f"{target.address}#{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
         return f"{target.address}#{kernel}"
 

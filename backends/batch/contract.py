@@ -82,6 +82,7 @@ class Request:
     gpus: int | None = None
     gpu_type: str | None = None
     nodes: int | None = None
+    spread: bool = False  # an engine is spread over its nodes: the job goes on when one of the others fails
     options: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)  # for the job's script
 

@@ -57,6 +57,8 @@ class Slurm:
             argv.append(f"--partition={request.queue}")
         if request.nodes is not None:
             argv += [f"--nodes={request.nodes}", "--ntasks-per-node=1"]
+        if request.spread:
+            argv.append("--no-kill")
         if request.cpus is not None:
             argv.append(f"--cpus-per-task={request.cpus}")
         if request.memory is not None:

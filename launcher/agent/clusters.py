@@ -54,7 +54,7 @@ class Clusters(object):
             self._waiting[name].append(request["answer"])
             return
         numbers = self._waiting[name] = [request["answer"]]
-        program = self._programs.find(dict(request.get("programs") or {}).get("engines"))
+        program = self._program(request)
 
         def done(data: bytes) -> None:
             if self._waiting.get(name) is not numbers:
@@ -73,6 +73,27 @@ class Clusters(object):
             Child(self._loop, [sys.executable, "-I", program, "start", directory], asked, _DEADLINE, done)
         except OSError as error:
             done(json.dumps(_failed(str(error))).encode("ascii"))
+
+    def _program(self, request: Answer) -> Optional[str]:
+        return self._programs.find(dict(request.get("programs") or {}).get("engines"))
+
+    def check(self, request: Answer, around: Around, done: Callable[[Answer], None]) -> None:
+        """Whether the engine is installed: ``installed`` or ``problem``, ``package``; or ``need``, as for a start."""
+        program = self._program(request)
+        if program is None:
+            done({"need": "engines"})
+            return
+        directory = os.path.join(subdirectory(self._directory, "e"), "check")
+        asked = json.dumps(self._asked(dict(request, life=1), around, directory)).encode("ascii")
+        argv = [sys.executable, "-I", program, "check", directory]
+
+        def checked(data: bytes) -> None:
+            try:
+                done(dict(json.loads(data.decode("ascii"))))
+            except (ValueError, TypeError):
+                done({"problem": "its check gave no answer"})
+
+        Child(self._loop, argv, asked, _DEADLINE, checked)
 
     def _asked(self, request: Answer, around: Around, directory: str) -> Answer:
         cluster = dict(request["cluster"])

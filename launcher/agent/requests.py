@@ -573,7 +573,19 @@ class Requests(object):
         raise Later
 
     def _look(self, request: Answer) -> Answer:
-        return look_up(request)
+        found, number = look_up(request), request["answer"]
+        if not request.get("cluster"):
+            return found
+        environment = specs.complete_environment(os.environ, specs.NOTHING, {}, [])
+        around = surroundings.of_request(request, environment)
+        spec = specs.asked(request, environment, around)
+        environment = specs.complete_environment(os.environ, spec, {}, [])
+        self._clusters.check(
+            request,
+            Around(around, spec, environment),
+            lambda engine: self._answer(number, dict(found, **engine)),
+        )
+        raise Later
 
     def _usage(self, request: Answer) -> Answer:
         kernels = [self._kernel(request)] if request.get("kernel") else list(self._worker.kernels.values())

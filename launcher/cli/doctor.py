@@ -121,7 +121,8 @@ def all_steps(patient: Patient) -> Iterator[Step]:
     for step in STEPS:
         if step.name == "route" and not patient.hopeless:
             yield from _backend_steps(patient)
-        yield step
+        if step.name != "engine" or (not patient.hopeless and patient.target.cluster):
+            yield step
 
 
 def _backend_steps(patient: Patient) -> list[Step]:
@@ -318,6 +319,7 @@ STEPS = (
     Step("run directory", _far("run-directory")),
     Step("agent", _far("agent")),
     Step("kernelspec", _far("kernelspec")),
+    Step("engine", _far("engine"), needed=False),
     Step("kernel", _kernel),
     Step("menu entry", _menu_entry, needed=False),
     Step("provisioner", _provisioner, needed=False),

@@ -157,6 +157,7 @@ class EngineWatch:
         self._heard = False
         self._dashboard: Dashboard | None = None
         self._port = 0
+        self._opening = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -239,8 +240,10 @@ class EngineWatch:
         dashboard = engine["dashboard"]
         if dashboard is not None and dashboard["port"] != self._port:
             self._port = dashboard["port"]
+            self._opening = True
             self._chore(self._forward(dashboard["port"], say))
-            return
+        if self._opening:
+            return  # all is said when it is known where the dashboard is
         if self._dashboard is not None and dashboard is not None:
             engine["url"] = f"http://127.0.0.1:{self._dashboard.port}{dashboard['path']}"
         self._host.engine_changed(engine)
@@ -248,15 +251,18 @@ class EngineWatch:
             self._say()
 
     async def _forward(self, port: int, say: bool) -> None:
-        self._close_dashboard()
-        self._port = port
+        former, self._dashboard = self._dashboard, None
+        if former is not None:
+            former.close()
         about = self._agent.link.peer.get("about", {}) if self._agent is not None else {}
         try:
             self._dashboard = await self._host.open_dashboard(port, about.get("host") == platform.node())
         except FarkernelError as error:
             log.warning("kernel %s: no dashboard: %s", self._host.id, error)
+        finally:
+            self._opening = False
         if self.engine is not None:
-            self._take(self.engine, say)
+            self._take(self.engine, say or self.engine["state"] not in ("starting", "joining"))
 
     def _say(self) -> None:
         assert self.engine is not None

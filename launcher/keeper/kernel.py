@@ -348,9 +348,9 @@ class Kernel:
     async def _with_engine(self, place: dict[str, Any] | None) -> dict[str, Any]:
         cluster = await engines.wanted(self.target)
         if cluster:
-            self.local.say_waiting(
-                f"{self.target.cluster} is being started for it on {cluster['cluster']['nodes']} nodes"
-            )
+            count = cluster["cluster"]["nodes"]
+            where = f"across {count} nodes" if count > 1 else "beside it"
+            self.local.say_waiting(f"its engine ({self.target.cluster}) is being started {where}")
         return {**self._start_arguments(place), **cluster}
 
     def engine_changed(self, engine: dict[str, Any] | None) -> None:

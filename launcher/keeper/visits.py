@@ -18,8 +18,10 @@ from ...backends.contract import Stream, User
 from ..configuration import Target
 from ..errors import FarkernelError
 from ..text import one_line
+from . import engines
 from .allocations import HeldAllocation
 from .kernel import Kernel, surroundings
+from .programs import ENGINES, with_programs
 from .server import BadRequest, ClientConnection, Handler
 
 SCAN_DEADLINE = 20.0
@@ -220,6 +222,25 @@ async def _kernelspec(owner: Owner, target: Target, user: User) -> dict[str, Any
     return {"what": f"{name}, in {found['directory']}" if found.get("directory") else str(name)}
 
 
+async def _engine(owner: Owner, target: Target, user: User) -> dict[str, Any]:
+    """Whether it is installed in the kernel's environment; on a cluster, as far as the login host has that."""
+    cluster = await engines.wanted(target)
+    async with visit(owner, target) as ask:
+        found = await with_programs(
+            ask, "look", ENGINES, patience=_DEADLINE, **surroundings(target), **cluster
+        )
+    if found.get("problem"):
+        package = one_line(found.get("package") or "")[:100]
+        advice = (
+            f"Install {package} there, on all nodes"
+            if package
+            else "Run it there by hand, and see what it says"
+        )
+        raise StepFailed(one_line(found["problem"])[:300], advice)
+    count = cluster["cluster"]["nodes"] if cluster else 0
+    return {"what": f"{one_line(found.get('installed') or '')[:100]}, across {count} node{'s' * (count > 1)}"}
+
+
 # -- with a shell ------------------------------------------------------------------------------------------
 
 
@@ -417,4 +438,5 @@ STEPS: dict[str, Step] = {
     "run-directory": _run_directory,
     "agent": _agent,
     "kernelspec": _kernelspec,
+    "engine": _engine,
 }

@@ -66,6 +66,16 @@ def target(engine: Engine, cluster: str, **settings: object) -> None:
 
 
 HELD = ".zip start /"  # the program that holds an engine
+OURS = (
+    HELD,
+    "distributed.cli",
+    "ipyparallel",
+    "apache.spark",
+    "ray.scripts",
+    "raylet",
+    "gcs_server",
+    "ray::",
+)
 
 
 def of_engines(site: SlurmSite) -> list[psutil.Process]:
@@ -75,7 +85,7 @@ def of_engines(site: SlurmSite) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             words = " ".join(process.cmdline())
             ours = process.environ().get("SLURM_CONF") == site.environment["SLURM_CONF"]
-            if ours and ("distributed.cli" in words or "ipyparallel" in words or HELD in words):
+            if ours and any(each in words for each in OURS):
                 found.append(process)
     return found
 
@@ -91,9 +101,9 @@ def agent_of(kernel: int) -> list[psutil.Process]:
     return [guard, *(child for child in guard.children() if child.pid != kernel)]
 
 
-def first_cell(notebook: Notebook, code: str) -> str:
+def first_cell(notebook: Notebook, code: str, deadline: float = 60) -> str:
     notebook.ready(120)
-    outcome = run_cell(notebook.client, code, 60)
+    outcome = run_cell(notebook.client, code, deadline)
     assert not outcome.error
     return outcome.text
 
@@ -189,3 +199,83 @@ def test_what_holds_it_is_killed(slurm: SlurmSite, engine: Engine, notebooks: li
     wait_until(lambda: not of_engines(slurm), "the engine to end", deadline=60)
     print("ended after", time.monotonic() - began)
     assert notebook.run("print(x + 1)") == "42"
+
+
+@pytest.mark.long
+def test_a_node_fails(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:
+    """As when its power is gone: said in a cell, and kernel and the other node go on."""
+    target(engine, "dask")
+    notebook = Notebook("lab")
+    notebooks.append(notebook)
+    first_cell(notebook, CONNECT)
+    steps = [each for each in psutil.process_iter() if each.name() == "slurmstepd"]
+    (step,) = [each for each in steps if descends(each, "node3")]
+    for process in [step, *step.children(recursive=True)]:
+        process.kill()
+    text = notebook.told("Dask has 1 of its 2 nodes (node3: nothing has been heard of it for 30 s)", 90)
+    assert "Restart the kernel for a whole one" in text
+    assert notebook.run("print(client.submit(sum, [6, 7]).result())") == "13"
+    notebook.manager.shutdown_kernel()
+
+
+def descends(step: psutil.Process, node: str) -> bool:
+    """Whether the engine's program of that node runs in it."""
+    for child in step.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.environ().get("SLURMD_NODENAME") == node and "distributed.cli" in " ".join(
+                child.cmdline()
+            ):
+                return True
+    return False
+
+
+SPARK = """\
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+squares = spark.sparkContext.parallelize(range(100), 4).map(lambda x: x * x).sum()
+print(spark.sparkContext.master, squares, spark.range(1000).count())
+"""
+RAY = """\
+import ray, logging
+ray.init(logging_level=logging.ERROR)
+@ray.remote(num_cpus=2)
+def answer():
+    import socket
+    return 41 + 1
+print(ray.get_runtime_context().gcs_address, ray.get([answer.remote() for _ in range(4)]), int(ray.cluster_resources()["CPU"]))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize(
+    ("cluster", "nodes", "code", "result"),
+    # Ray gives each node 30 s to start, which two on one slow machine may not keep.
+    [("spark", "node2, node3", SPARK, "328350 1000"), ("ray", "node2", RAY, "[42, 42, 42, 42] 2")],
+    ids=["spark", "ray"],
+)
+def test_large_engines(
+    slurm: SlurmSite,
+    engine: Engine,
+    notebooks: list[Notebook],
+    cluster: str,
+    nodes: str,
+    code: str,
+    result: str,
+) -> None:
+    """The same of those that take half a minute to start, and over a gigabyte to install."""
+    resources = {"nodes": 1 + len(nodes.split()), "cpus": 2, "memory": "2500M", "time": "1h"}
+    target(engine, cluster, resources=resources, python=str(cluster_engines.large()))
+    notebook = Notebook("lab")
+    notebooks.append(notebook)
+    began = time.monotonic()
+    text = first_cell(notebook, code, 240)
+    print(f"{cluster}: first result after {time.monotonic() - began:.0f} s")
+    (row,) = engine.kernels()
+    assert f"runs on {nodes}: " in text
+    assert f"Dashboard: {row['engine']['url']}\n" in text
+    assert text.splitlines()[-1] == f"{row['engine']['address']} {result}"
+    with urllib.request.urlopen(row["engine"]["url"], timeout=60) as page:
+        assert cluster in page.read().decode().lower()
+    notebook.manager.shutdown_kernel()
+    wait_until(lambda: not of_engines(slurm), "the engine to end", deadline=60)

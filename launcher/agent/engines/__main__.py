@@ -1,5 +1,5 @@
 """``python3 engines.zip start DIRECTORY`` (request on stdin): the engine of that directory, from a running one or a new
-one; one line of JSON when it is known how it stands.  ``check KIND`` (request on stdin): whether it is installed.
+one; one line of JSON when it is known how it stands.  ``check DIRECTORY`` (request on stdin): whether it is installed.
 """
 
 import json
@@ -24,7 +24,7 @@ Answer = Dict[str, Any]
 def main() -> None:
     request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
     if sys.argv[1] == "check":
-        say(check(table.find(request["kind"]), request))
+        say(check(sys.argv[2], table.find(request["kind"]), request))
     else:
         say(start(sys.argv[2], request))
 
@@ -126,8 +126,16 @@ def end(directory: str) -> None:
 # -- whether it could be started -----------------------------------------------------------------------------
 
 
-def check(engine: Engine, request: Answer) -> Answer:
-    """``installed``: what it says of itself; or ``problem``."""
+def check(directory: str, engine: Engine, request: Answer) -> Answer:
+    """``installed``: what it says of itself; or ``problem``, and which ``package`` is missing."""
+    os.makedirs(directory, 0o700, exist_ok=True)  # what stands before it may write there
+    try:
+        return _check(engine, request)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _check(engine: Engine, request: Answer) -> Answer:
     argv = request["prefix"] + engine.version_words(request["python"])
     try:
         done = subprocess.run(

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 #: What a program's argv, environment and files may hold, to be filled in by the node where it runs (`node.filled`):
 #: @ADDRESS@ (its own, on the network that leads to the first node), @DIRECTORY@ (private), @CPUS@, @MEMORY@ (bytes),
-#: @MEGABYTES@, @NODE@ (its name), @PID@.
+#: @SHARE@ (three quarters of it, in MiB), @QUARTER@ (bytes), @NODE@ (its name), @PID@.
 Program = NamedTuple(
     "Program",
     [
@@ -24,6 +24,7 @@ First = NamedTuple(
         ("environment", Mapping[str, str]),  # the kernel's, before the engine
         ("secrets", Mapping[str, str]),  # made for this engine alone: certificate, key, word
         ("nodes", List[str]),  # where its workers run
+        ("memory", int),  # bytes that the job has on this node
     ],
 )
 Dashboard = NamedTuple("Dashboard", [("port", int), ("path", str)])

@@ -9,7 +9,8 @@ from typing import Dict, Optional
 from .contract import Dashboard, Engine, Facts, First, Program, join
 
 _AT = re.compile(r"Scheduler at:\s+(tls://\S+)")
-_DASHBOARD = re.compile(r"dashboard at:\s+http://127\.0\.0\.1:(\d+)(/\S*)")
+# It says the scheduler's address there, whichever it listens on.
+_DASHBOARD = re.compile(r"dashboard at:\s+http://\S+?:(\d+)(/\S*)")
 # What we read must be said, whatever the user's own configuration says about logging.
 _LOGGING = {"DASK_LOGGING__DISTRIBUTED": "info", "PYTHONUNBUFFERED": "1"}
 

@@ -50,6 +50,7 @@ Launcher = NamedTuple(
         ("together", bool),  # one for all nodes
         ("joins_words", bool),  # a shell at the other end reads all words as one line
         ("program", str),
+        ("resolve", Callable[[str], List[str]]),  # a command that says by which address a node is reached
     ],
 )
 
@@ -78,6 +79,28 @@ def command(launcher: Launcher, hosts: List[str], boot: List[str], environment: 
     if launcher.joins_words:
         return words + ["exec " + " ".join(shlex.quote(word) for word in boot)]
     return words + boot
+
+
+def resolved(said: List[str]) -> str:
+    """From the words that `Launcher.resolve` printed; what the node is called need not be known to the network."""
+    for word, following in zip(said, said[1:] + [""]):
+        if word.startswith("NodeAddr="):  # scontrol show node
+            return word.partition("=")[2]
+        if word == "hostname":  # ssh -G
+            return following
+    return ""
+
+
+def _no_look(host: str) -> List[str]:
+    return []
+
+
+def _ssh_look(host: str) -> List[str]:
+    return ["ssh", "-G", "--", host]
+
+
+def _slurm_look(host: str) -> List[str]:
+    return ["scontrol", "--oneliner", "show", "node", host]
 
 
 def _nothing(environment: Environment) -> List[str]:
@@ -140,7 +163,8 @@ def _row(
     joins_words: bool = False,
     nodes: Callable[[Environment, str], List[str]] = _first_words,
 ) -> Launcher:
-    return Launcher(look, nodes, words, together, joins_words, program)
+    resolve = {"ssh": _ssh_look, "srun": _slurm_look}.get(program, _no_look)
+    return Launcher(look, nodes, words, together, joins_words, program, resolve)
 
 
 LAUNCHERS: Dict[str, Launcher] = {

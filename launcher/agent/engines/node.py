@@ -5,7 +5,8 @@ imports nothing of ours.  The first line on stdin is the request; after it comes
 like the end, means that whoever wanted these processes is gone: a launcher that was killed need not close anything.
 
 On stdout: lines ``NONCE {json}`` with ``node`` and ``state``: "starting" (``address``, ``pids``), "up", "lost" (one of
-several processes has ended: ``text``), "ended" (``text``); with ``echo`` in the request also what the processes say.
+several processes has ended: ``text``), "ended" (``text``), and "alive" every few seconds; with ``echo`` in the request
+also what the processes say.
 """
 
 import ctypes
@@ -23,8 +24,9 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
-#: Between two bytes on stdin; twice that in silence is the end (once may be a job that was suspended meanwhile).
+#: A byte comes on stdin so often, and a node says that it is alive.
 BEAT = 5.0
+#: So long without, twice in a row, is the end (once may be a job that was suspended meanwhile).
 SILENCE = 20.0
 GRACE = 4.0
 LONGEST_LINE = 4096
@@ -135,11 +137,12 @@ def write_files(directory: str, files: Mapping[str, str]) -> None:
     """Private ones; the directory is."""
     for name, content in files.items():
         path = os.path.join(directory, name)
-        if os.path.dirname(name):
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        with open(path, "w") as stream:
-            os.chmod(path, 0o600)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        # A link in its place is replaced, and what it leads to stays.
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
+        with os.fdopen(descriptor, "w") as stream:
             stream.write(content)
+        os.rename(temporary, path)
 
 
 def private_directory() -> str:
@@ -312,7 +315,8 @@ class Node(object):
             "DIRECTORY": self._directory,
             "CPUS": str(usable),
             "MEMORY": str(memory(environment, usable)),
-            "MEGABYTES": str(memory(environment, usable) >> 20),
+            "QUARTER": str(max(memory(environment, usable) // 4, 80 << 20)),
+            "SHARE": str((memory(environment, usable) >> 20) * 3 // 4),
             "NODE": re.sub(r"[^A-Za-z0-9.-]", "-", self._name),
             "PID": str(os.getpid()),
         }
@@ -338,14 +342,21 @@ class Node(object):
                 self.say("up")
 
     def _serve(self) -> None:
-        silent = False
+        heard, said, silences = time.monotonic(), time.monotonic(), 0
         while self._processes:
-            readable = select.select([0] + list(self._processes), [], [], SILENCE)[0]
-            if not readable and silent:
-                return
-            silent = not readable
-            if 0 in readable and not os.read(0, 65536):
-                return
+            readable = select.select([0] + list(self._processes), [], [], BEAT)[0]
+            now = time.monotonic()
+            if now - said >= BEAT:
+                said = now
+                self.say("alive")
+            if 0 in readable:
+                heard, silences = now, 0
+                if not os.read(0, 65536):
+                    return
+            elif now - heard >= SILENCE:
+                heard, silences = now, silences + 1
+                if silences == 2:
+                    return
             for descriptor in readable:
                 if descriptor and not self._lines[descriptor].read():
                     self._ended(descriptor)

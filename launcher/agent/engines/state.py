@@ -125,7 +125,13 @@ class Status(object):
         self, name: str, state: str, text: str = "", said: Optional[List[str]] = None, processes: int = 0
     ) -> None:
         node = self.nodes.get(name)
-        if node is None or state not in ("starting", "up", "lost", "ended") or self.state is State.ENDED:
+        if node is None or self.state is State.ENDED:
+            return
+        if state == "alive" and node["state"] == "silent":
+            state, node["text"] = "up", ""
+        if state not in ("starting", "up", "lost", "silent", "ended") or (
+            state == "silent" and node["state"] != "up"
+        ):
             return
         if processes:
             self._expected[name] = processes

@@ -21,8 +21,11 @@ from .state import State, Status
 
 SOCKET, LIFE, LOG, OUTCOME = "socket", "life", "log", "outcome.json"
 _LARGEST_LOG = 1 << 20
+_ALIVE = '"state": "alive"}'
 #: A head is waited for that long, and its workers afterwards; the kernel starts then in any case.
 HEAD_PATIENCE, WORKERS_PATIENCE = 120.0, 45.0
+#: A node of which nothing is heard for so long has failed, or cannot be reached.
+_SILENT = 30.0
 #: Nobody has taken hold of it since it was ready: whoever asked for it is gone.
 _UNCLAIMED = 60.0
 _COMMAND_PATIENCE = 20.0
@@ -49,6 +52,7 @@ class Supervisor(object):
         self._deadline: Optional[float] = time.monotonic() + HEAD_PATIENCE
         self._unclaimed: Optional[float] = None
         self._beat = 0.0
+        self._heard: Dict[str, float] = {}
         self._ending = False
         self._log = os.open(os.path.join(directory, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._logged = 0
@@ -90,6 +94,7 @@ class Supervisor(object):
                 self._request["environment"],
                 self._request["secrets"],
                 names,
+                node.memory(self._request["environment"], node.cpus(self._request["environment"])),
             )
             program = self._engine.head(self._first)
             node.write_files(self.directory, program.files)
@@ -112,12 +117,21 @@ class Supervisor(object):
             self._beat = now + node.BEAT
             for process in self._processes:
                 self._give(process, b"\n")
+            self._look_at_nodes(now)
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             self._status.late()
             self._changed()
         if self._unclaimed is not None and now >= self._unclaimed:
             self._ending = True
+
+    def _look_at_nodes(self, now: float) -> None:
+        """A launcher need not say that a node has failed: srun and ssh wait for minutes, or for ever."""
+        for name, heard in list(self._heard.items()):
+            if now - heard > _SILENT:
+                del self._heard[name]
+                self._status.node_said(name, "silent", "nothing has been heard of it for %g s" % _SILENT)
+                self._changed()
 
     def _life_says(self) -> None:
         """A byte for each that takes hold; the end when the last has let go."""
@@ -148,18 +162,15 @@ class Supervisor(object):
         """By which the others reach us: on the network that leads to the first of them."""
         if not self._others:
             return "127.0.0.1"
-        host = self._others[0].rpartition("@")[2]
-        try:
-            return node.address_towards(host)
-        except OSError:
-            return node.address_towards(self._slurm_address(host) or os.uname()[1])
-
-    def _slurm_address(self, host: str) -> str:
-        """A node's name need not be one that the network knows (slurm.conf(5), NodeAddr)."""
-        if not self._request["environment"].get("SLURM_JOB_ID"):
-            return ""
-        words = self._ask(["scontrol", "--oneliner", "show", "node", host]).split()
-        return next((word.partition("=")[2] for word in words if word.startswith("NodeAddr=")), "")
+        host = self._others[0]
+        words = self._launcher.resolve(host)
+        said = self._ask(words).split() if words else []
+        for name in (launchers.resolved(said), host.rpartition("@")[2], os.uname()[1]):
+            try:
+                return node.address_towards(name)
+            except OSError:
+                continue
+        raise launchers.NoNodes("there is no way to %s" % host)
 
     def _ask(self, words: List[str]) -> str:
         said = subprocess.check_output(
@@ -190,7 +201,8 @@ class Supervisor(object):
         self._processes.append(process)
 
         def line(text: str) -> None:
-            self._note(text)
+            if not text.endswith(_ALIVE):
+                self._note(text)
             on_line(text)
 
         lines = node.Lines(process.stdout.fileno(), line)
@@ -246,7 +258,7 @@ class Supervisor(object):
                 self._head_line(text)
             elif said["state"] == "starting":
                 self._status.facts["pid"] = said["pids"][0]
-            else:
+            elif said["state"] == "ended":
                 self._head_ended(str(said.get("text")), said.get("said") or [])
 
         self._run(
@@ -278,8 +290,9 @@ class Supervisor(object):
         assert self._first is not None
         environment = self._request["environment"]
         for name in self._engine.reads:
-            with open(self._path(name)) as stream:
-                self._status.facts[name] = stream.read()
+            if os.path.exists(self._path(name)):
+                with open(self._path(name), errors="replace") as stream:
+                    self._status.facts[name] = stream.read()
         node.write_files(self.directory, self._engine.files(self._first, self._status.facts))
         program = self._engine.workers(self._first, self._status.facts)
         boot = node.boot_words(self._request["pythons"])
@@ -322,10 +335,15 @@ class Supervisor(object):
         said = _said(nonce, text)
         if said is not None:
             name = said["node"] if said["node"] in names else names[0]
+            before = self._status.as_dict()
+            self._heard[name] = time.monotonic()
             lines = [str(each) for each in said.get("said") or []]
             processes = len(said.get("pids") or [])
             self._status.node_said(name, str(said["state"]), str(said.get("text") or ""), lines, processes)
-            self._changed()
+            if said["state"] == "ended":
+                del self._heard[name]
+            if self._status.as_dict() != before:
+                self._changed()
 
     # -- who wants to know --------------------------------------------------------------------------------------
 
@@ -410,10 +428,14 @@ def _said(nonce: str, text: str) -> Optional[Request]:
 
 
 def link_all(own: str, theirs: str) -> None:
-    """All that is in their directory is in ours, too, but for what we have ourselves."""
-    for directory in (own, theirs):
-        os.makedirs(directory, 0o700, exist_ok=True)
-    for name in os.listdir(theirs):
+    """All that is in their directory (made, if that can be) is in ours, too, but for what we have ourselves."""
+    os.makedirs(own, 0o700, exist_ok=True)
+    try:
+        os.makedirs(theirs, 0o700, exist_ok=True)
+        names = os.listdir(theirs)
+    except OSError:
+        names = []
+    for name in names:
         if not os.path.lexists(os.path.join(own, name)):
             os.symlink(os.path.join(theirs, name), os.path.join(own, name))
 

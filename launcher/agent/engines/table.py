@@ -5,8 +5,10 @@ from typing import Dict
 from .contract import Engine
 from .dask import Dask
 from .ipyparallel import IPyParallel
+from .ray import Ray
+from .spark import Spark
 
-ENGINES: Dict[str, Engine] = {each.name: each for each in (Dask(), IPyParallel())}
+ENGINES: Dict[str, Engine] = {each.name: each for each in (Dask(), IPyParallel(), Spark(), Ray())}
 
 
 def find(name: str) -> Engine:

@@ -59,6 +59,12 @@ def test_several_nodes() -> None:
     assert "--nodes=3" in ADAPTER.submit(Request("fk-x", nodes=3), "").argv
 
 
+def test_an_engine_outlives_a_node() -> None:
+    """The job of one goes on without a node that fails (sbatch(1), --no-kill)."""
+    assert "--no-kill" in ADAPTER.submit(Request("fk-a", nodes=4, spread=True), "").argv
+    assert "--no-kill" not in ADAPTER.submit(Request("fk-a", nodes=4), "").argv
+
+
 def test_the_answer_to_a_submission() -> None:
     assert ADAPTER.submitted(SLURM.said("sbatch --parsable --job-name=fk-run")) == "1"
     assert ADAPTER.submitted(Said(0, "77;mini\n", "sbatch: warning: something\n")) == "77"

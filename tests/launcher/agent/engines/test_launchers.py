@@ -64,6 +64,16 @@ def test_schedulers_with_a_file_of_nodes(
     assert launcher.look({}) == []
 
 
+def test_a_nodes_address() -> None:
+    slurm, ssh = launchers.find("slurm"), launchers.find("ssh")
+    assert slurm.resolve("n1") == ["scontrol", "--oneliner", "show", "node", "n1"]
+    assert launchers.resolved(["NodeName=n1", "Arch=x", "NodeAddr=10.0.0.7", "NodeHostName=h"]) == "10.0.0.7"
+    assert ssh.resolve("pi@pi2") == ["ssh", "-G", "--", "pi@pi2"]
+    assert launchers.resolved(["user", "pi", "hostname", "10.0.0.2", "port", "22"]) == "10.0.0.2"
+    assert launchers.resolved([]) == launchers.resolved(["hostname"]) == ""
+    assert launchers.find("lsf").resolve("n1") == []
+
+
 def test_lsf_without_a_file() -> None:
     assert launchers.find("lsf").nodes({"LSB_HOSTS": "n1 n1 n2"}, "") == ["n1", "n1", "n2"]
 

@@ -74,6 +74,20 @@ def test_a_launcher_dies_and_takes_its_nodes_with_it() -> None:
     assert "No route to host" in status.text
 
 
+def test_a_node_falls_silent_and_is_heard_again() -> None:
+    status = joining("a", "b")
+    status.node_said("a", "silent", "nothing has been heard of it for 30 s")
+    assert not status.settled  # it is not there yet, and that is another matter
+    status.node_said("a", "up")
+    status.node_said("b", "up")
+    status.node_said("b", "alive")
+    assert status.state is State.READY
+    status.node_said("b", "silent", "nothing has been heard of it for 30 s")
+    assert status.text == "Dask has 1 of its 2 nodes (b: nothing has been heard of it for 30 s)"
+    status.node_said("b", "alive")
+    assert (status.state, status.text) == (State.READY, "")
+
+
 def test_many_nodes_are_counted_and_not_listed() -> None:
     names = [f"n{number}" for number in range(9)]
     status = joining(*names)
@@ -150,7 +164,9 @@ def test_an_illegal_move_is_a_mistake_of_ours() -> None:
 
 
 NEWS = st.tuples(
-    st.sampled_from(["a", "b", "c"]), st.sampled_from(["starting", "up", "lost", "ended", "x"]), st.text()
+    st.sampled_from(["a", "b", "c"]),
+    st.sampled_from(["starting", "up", "alive", "silent", "lost", "ended", "x"]),
+    st.text(),
 )
 
 

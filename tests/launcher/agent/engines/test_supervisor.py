@@ -146,7 +146,14 @@ def test_it_is_not_installed(site: Site) -> None:
     assert answer["environment"] == {}
     assert answer["engine"]["state"] == "failed"
     assert answer["engine"]["text"] == "Dask is not installed in the kernel's environment"
-    assert site.ask("check", "dask") == {"installed": "Dask 9.9"}
+    place = str(site.place / "check")
+    assert site.ask("check", place) == {"installed": "Dask 9.9"}
+    assert site.ask("check", place, python=sys.executable) == {
+        "problem": "Dask is not installed in the kernel's environment",
+        "package": "distributed",
+    }
+    wrong = site.ask("check", place, python="/nonexistent/python")
+    assert "No such file" in wrong["problem"]
     os.close(site.hold())
     site.ended()
 
