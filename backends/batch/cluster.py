@@ -1,7 +1,8 @@
 """One scheduler as seen from one place: its commands, run few at a time, and one query for all jobs that wait.
 
 The query comes after 1 s for a job that was just submitted, and less often the longer the youngest of those that wait
-has waited, up to 30 s (DESIGN §3, promise 6).  A job that runs is not asked about.
+has waited, up to 30 s (DESIGN §3, promise 6).  A job that runs is not asked about.  Where the home is shared, a job's
+own note that it has begun is seen within a second, and the query comes at once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import replace
 from ...launcher.errors import FarkernelError
 from ..contract import Route
 from .contract import Adapter, Command, Job, JobState, NoScheduler, Request, Said, Wanted
+from .job_script import RENDEZVOUS
 from .runner import find_program, run
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,20 @@ _SUBMIT_DEADLINE = 60.0
 _QUERY_DEADLINE = 30.0
 _SHORTEST, _LONGEST = 1.0, 30.0
 _AT_A_TIME = 2
+# Whoever is hung up on goes on to its end: it should be soon.
+_LISTEN_AT_MOST = 4.0
+_SHORTEST_STEP, _LONGEST_STEP = 0.2, 1.0
+_NOTES = f"""\
+step=$1 left=$2
+shift 2
+while :; do
+  for name; do [ ! -e "$HOME/{RENDEZVOUS}/$name" ] || found="$found $name"; done
+  left=$((left - 1))
+  [ -z "$found" ] && [ $left -gt 0 ] || break
+  sleep "$step" 2>/dev/null || sleep 1
+done
+echo $found
+"""
 # A job that has waited so long is told its place in the queue; that query is larger, and comes less often.
 _PLACE_AFTER = 15.0
 _PLACE_EVERY = 60.0
@@ -70,6 +86,7 @@ class Cluster:
         self._looking: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._looked = -_LONGEST
+        self._noted: set[str] = set()
         self._places: dict[str, tuple[float, Sequence[str]]] = {}
 
     def __repr__(self) -> str:
@@ -117,18 +134,63 @@ class Cluster:
             yield watch
         finally:
             self._watches.discard(watch)
+            self._noted.discard(name)
+            self._wake.set()
 
     async def _look_on(self) -> None:
         """One look after another while somebody waits."""
         while self._watches:
             pause = min(watch.pause() for watch in self._watches) - (time.monotonic() - self._looked)
             if pause > 0:
-                self._wake.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause)
+                await self._wait(pause)
                 continue
             await self._look(list(self._watches))
             self._looked = time.monotonic()
+
+    async def _wait(self, pause: float) -> None:
+        """For the next look, for somebody who wants one now, or for a job that says itself that it has begun."""
+        self._wake.clear()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + pause
+        waking = loop.create_task(self._wake.wait())
+        try:
+            while not waking.done() and (left := until - loop.time()) > 0:
+                listening = loop.create_task(self._listen(left), name=f"notes for {self!r}")
+                try:
+                    await asyncio.wait([listening, waking], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    listening.cancel()
+                if not listening.done() or waking.done():
+                    return
+                begun = listening.result()
+                if begun:
+                    self._looked = -_LONGEST
+                    return
+                if begun is None:
+                    await asyncio.wait([waking], timeout=max(until - loop.time(), 0))
+        finally:
+            waking.cancel()
+
+    async def _listen(self, pause: float) -> bool | None:
+        """Whether one of the jobs has left its note in the home (job_script.py) within that time, or some of it.
+
+        That is a look at some files, where the scheduler's commands are, and none at the scheduler.  None: it cannot
+        be told.
+        """
+        names = sorted(watch.name for watch in self._watches if watch.job and watch.name not in self._noted)
+        if not names:
+            return None
+        lasts = min(pause, _LISTEN_AT_MOST)
+        step = min(max(lasts / 5, _SHORTEST_STEP), _LONGEST_STEP)
+        command = ("sh", "-c", _NOTES, "sh", f"{step:g}", str(max(round(lasts / step), 1)), *names)
+        try:
+            (said,) = await run(self.door, [Command(command)], lasts + _QUERY_DEADLINE)
+        except FarkernelError as error:
+            log.debug("notes of jobs: %s", error)
+            return None
+        found = set(said.out.split()) & set(names)
+        self._noted |= found  # the scheduler may be slower than the job
+        return bool(found)
 
     async def _look(self, watches: list[Watch]) -> None:
         queues = sorted({queue for watch in watches if (queue := self._wants_place(watch))})

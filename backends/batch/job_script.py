@@ -37,11 +37,6 @@ try:
 except ImportError:
     sys.exit(99)
 parts = sys.stdin.read().split("\\n\\n")
-if len(parts) > 1 and os.fork() == 0:
-    door, own, other = [base64.b64decode(part) for part in parts[1:]]
-    names = {{"__name__": "doorway"}}
-    exec(zlib.decompress(door), names)
-    names["main"](own.decode("ascii"), other.decode("ascii"), sys.argv[2])
 program = tempfile.NamedTemporaryFile(suffix=".zip")
 program.write(base64.b64decode(parts[0]))
 program.flush()
@@ -50,6 +45,11 @@ sys.path.insert(0, program.name)
 from {PACKAGE}.__main__ import main
 sys.path.pop(0)
 program.close()
+if len(parts) > 1 and os.fork() == 0:
+    door, own, other = [base64.b64decode(part) for part in parts[1:]]
+    names = {{"__name__": "doorway"}}
+    exec(zlib.decompress(door), names)
+    names["main"](own.decode("ascii"), other.decode("ascii"), sys.argv[2])
 main(["serve", "--allocation", "{PREFIX}" + sys.argv[1]])
 """
 

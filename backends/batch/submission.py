@@ -72,8 +72,9 @@ class Submission:
         if not doubtful:
             self.record.door = asdict(await asyncio.to_thread(make_door_keys))
         self._journal.save(self.record)
-        keys = self.record.door_keys()
-        script = job_script_with_door(keys.job_key, keys.keeper_certificate) if keys else job_script()
+        script = await asyncio.to_thread(
+            self._script
+        )  # when it is the first one, it takes a quarter of a second
         while True:
             if doubtful:
                 job = await self._look_for(report)
@@ -93,6 +94,10 @@ class Submission:
                 log.warning("job %s: %s", self.record.name, error)
                 report(f"{error.what}; whether it has taken the job is being looked for")
                 doubtful = True
+
+    def _script(self) -> str:
+        keys = self.record.door_keys()
+        return job_script_with_door(keys.job_key, keys.keeper_certificate) if keys else job_script()
 
     def _submitted(self, job: str) -> None:
         self.record.job = job

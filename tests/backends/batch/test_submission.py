@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from farkernel.backends.batch import cluster as cluster_module
 from farkernel.backends.batch import submission as module
 from farkernel.backends.batch.cluster import Cluster
 from farkernel.backends.batch.contract import (
@@ -23,6 +25,7 @@ from farkernel.backends.batch.contract import (
     Request,
     Said,
 )
+from farkernel.backends.batch.job_script import RENDEZVOUS
 from farkernel.backends.batch.journal import Journal, Phase, Record
 from farkernel.backends.batch.lsf import Lsf
 from farkernel.backends.batch.pbs import Pbs
@@ -30,6 +33,7 @@ from farkernel.backends.batch.submission import Submission
 from farkernel.backends.contract import Question
 from farkernel.backends.local import LocalRoute
 
+from ...sites.engine import wait_until
 from ...sites.pbs import PbsSite
 
 
@@ -98,10 +102,9 @@ def play(work: Coroutine[Any, Any, None]) -> None:
             try:
                 await work
             finally:
-                # Commands that were hung up on are still being collected.
-                await asyncio.gather(
-                    *(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True
-                )
+                # Commands that were hung up on are still being collected, and some of the tasks begin others.
+                while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                    await asyncio.gather(*others, return_exceptions=True)
 
     asyncio.run(all_of_it())
 
@@ -244,6 +247,30 @@ def test_many_wait_by_one_query(site: PbsSite, home: Path) -> None:
         assert 1 <= site.calls("qstat") <= loop.time() - began + 2
         (site.directory / "slots").write_text("10")
         assert len({job.id for job in await asyncio.gather(*waits)}) == 10
+
+    play(act())
+
+
+def test_a_job_says_itself_that_it_has_begun(
+    site: PbsSite, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its note in the home: the scheduler is asked then, and not before."""
+    monkeypatch.setattr(cluster_module, "_SHORTEST", 40.0)
+    (site.directory / "slots").write_text("0")
+
+    async def act() -> None:
+        case = Case(home, Forgetful(0))
+        waiting = asyncio.create_task(case.running())
+        await asyncio.to_thread(wait_until, lambda: site.calls("qstat"), "the first look")
+        (home / RENDEZVOUS).mkdir(parents=True)
+        (home / RENDEZVOUS / "fk-another").touch()
+        (site.directory / "slots").write_text("1")
+        subprocess.run([site.bin / "qstat", "-f"], check=True)  # noqa: ASYNC221 - somebody else's, which starts it
+        await asyncio.sleep(1)
+        assert site.calls("qstat") == 2
+        (home / RENDEZVOUS / case.record.name).touch()
+        assert await asyncio.wait_for(waiting, 20) == "0.ctl"
+        assert site.calls("qstat") == 3
 
     play(act())
 
