@@ -38,7 +38,9 @@ def test_it_is_small_and_named_by_its_content(capsys: pytest.CaptureFixture[str]
     archive = build_archive()
     with capsys.disabled():
         print(f"\nthe agent's archive: {archive.size} bytes", end=" ")
-    assert archive.size == len(archive.content) < 96 * 1024
+    assert (
+        archive.size == len(archive.content) < 104 * 1024
+    )  # two seconds of a line with 400 kbit/s, once for each host
     assert archive.sha256 == hashlib.sha256(archive.content).hexdigest()
 
 
