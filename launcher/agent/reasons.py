@@ -1,5 +1,6 @@
 """Why a kernel ended, in one sentence for people (docs/architecture.md §4, `reason`)."""
 
+import errno
 import os
 import re
 import signal
@@ -46,6 +47,8 @@ LOST_START = "It was never started: the agent was ended at that moment. Start it
 
 
 def _exit_text(status: int, tail: str) -> str:
+    if status and re.search(r"\[Errno (%d|%d)\]" % (errno.ENOSPC, errno.EDQUOT), tail):
+        return "It exited with status %d: a disk or a quota there is full. Make room in its home." % status
     if "No module named ipykernel" in tail:
         return "It could not start: that Python has no ipykernel. Install it there: python -m pip install ipykernel"
     if status == 0:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from farkernel.backends.contract import RouteError
-from farkernel.backends.ssh_config import Place
 from farkernel.backends.ssh_errors import JumpFailed
 
-from ..sites.netns import Network, inside
+from ..sites.login_host import LoginAndInner
+from ..sites.netns import Network
 from ..sites.ssh import Sshd
 from ..sites.wire import Wire
 from .ssh_near_end import CLIENTS, Heard, Near, Person, play
@@ -21,51 +21,15 @@ from .ssh_near_end import CLIENTS, Heard, Near, Person, play
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120), pytest.mark.parametrize("client", CLIENTS)]
 
 
-class Site:
-    """A login host and one behind it, as sites have them."""
-
-    def __init__(self, directory: Path, network: Network) -> None:
-        self.network = network
-        login, inner = network.host("login"), network.host("inner")
-        _, outside = network.cable(None, login)
-        _, within = network.cable(login, inner)
-        self.spaces = (login, inner)
-        self.login, self.inner = Sshd(directory / "login"), Sshd(directory / "inner")
-        for host, space, address in ((self.login, login, outside), (self.inner, inner, within)):
-            host.before, host.address_there = inside(space), address
-            host.know()
-        self.config = directory / "ssh_config"
-        self.write_config()
-
-    def write_config(self, *lines: str) -> None:
-        parts = [*lines]
-        for name, host in (("login", self.login), ("inner", self.inner)):
-            parts += [
-                f"Host {name}",
-                f"HostName {host.address_there}",
-                f"Port {host.port}",
-                f"User {host.user}",
-                f"IdentityFile {host.key}",
-                f"UserKnownHostsFile {host.known_hosts}",
-                "ProxyJump login" if name == "inner" else "ProxyJump none",
-            ]
-        parts += ["Host *", "IdentitiesOnly yes", "IdentityAgent none", "GlobalKnownHostsFile none"]
-        parts += ["StrictHostKeyChecking yes"]
-        self.config.write_text("\n".join(parts) + "\n")
-
-    def place(self, name: str = "inner") -> Place:
-        return Place(name, config=str(self.config))
-
-
 @pytest.fixture
-def site(home: Path) -> Iterator[Site]:
+def site(home: Path) -> Iterator[LoginAndInner]:
     with Network() as network:
-        site = Site(home.parent, network)
+        site = LoginAndInner(home.parent, network)
         with site.login, site.inner:
             yield site
 
 
-def test_an_inner_host_is_reached_by_the_login_host(client: str, site: Site) -> None:
+def test_an_inner_host_is_reached_by_the_login_host(client: str, site: LoginAndInner) -> None:
     async def act(near: Near) -> None:
         inner = await near.run(site.place(), "echo ${SSH_CONNECTION}")
         assert bytes(inner.data).split()[2].decode() == site.inner.address_there
@@ -77,7 +41,7 @@ def test_an_inner_host_is_reached_by_the_login_host(client: str, site: Site) -> 
     play(act, client)
 
 
-def test_a_login_host_that_forwards_nothing_is_named(client: str, site: Site) -> None:
+def test_a_login_host_that_forwards_nothing_is_named(client: str, site: LoginAndInner) -> None:
     site.login.options["AllowTcpForwarding"] = "no"
     site.login.restart()
 
@@ -89,7 +53,7 @@ def test_a_login_host_that_forwards_nothing_is_named(client: str, site: Site) ->
     play(act, client)
 
 
-def test_an_inner_host_that_is_down_is_told_from_its_login_host(client: str, site: Site) -> None:
+def test_an_inner_host_that_is_down_is_told_from_its_login_host(client: str, site: LoginAndInner) -> None:
     site.inner.stop()
 
     async def act(near: Near) -> None:
@@ -100,7 +64,7 @@ def test_an_inner_host_that_is_down_is_told_from_its_login_host(client: str, sit
     play(act, client)
 
 
-def test_each_hop_has_its_own_key_checked(client: str, site: Site) -> None:
+def test_each_hop_has_its_own_key_checked(client: str, site: LoginAndInner) -> None:
     site.inner.known_hosts.write_text(
         site.inner.known_hosts.read_text().replace(site.inner.address_there, "other")
     )
@@ -115,7 +79,7 @@ def test_each_hop_has_its_own_key_checked(client: str, site: Site) -> None:
     play(act, client, person)
 
 
-def test_a_pulled_cable_is_silence_and_the_next_try_is_fresh(client: str, site: Site) -> None:
+def test_a_pulled_cable_is_silence_and_the_next_try_is_fresh(client: str, site: LoginAndInner) -> None:
     async def act(near: Near) -> None:
         heard = Heard()
         stream = await near.open(site.place("login"), heard)

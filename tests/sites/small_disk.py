@@ -12,6 +12,7 @@ class SmallDisk:
     """Needs root.  What runs `inside` sees the disk at ``place``; others reach its files below `root`."""
 
     def __init__(self, place: Path, size: str = "16m") -> None:
+        self._place = place
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNT, "sh", size, str(place)],
             stdin=subprocess.PIPE,
@@ -36,6 +37,10 @@ class SmallDisk:
                         file.write(bytes(size))
                 except OSError:
                     continue
+
+    def read_only(self) -> None:
+        """From now on, for everybody."""
+        subprocess.run([*self.inside(), "mount", "-o", "remount,ro", str(self._place)], check=True)
 
     def make_room(self) -> None:
         self._filler.unlink(missing_ok=True)
