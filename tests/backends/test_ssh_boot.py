@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from farkernel.launcher.keeper.far_agent import FarAgent
 
 from ..sites.accounts import Account, account, own
 from ..sites.dropbear import Dropbear
+from ..sites.releases import program_of
 from ..sites.small_disk import SmallDisk
 from ..sites.ssh import Sshd
 from .ssh_near_end import CLIENTS, Person, play
@@ -244,6 +246,19 @@ def test_an_account_without_a_shell_is_said_in_its_own_words(home: Path) -> None
 @pytest.mark.parametrize("client", CLIENTS)
 def test_the_agent_answers_behind_dropbear(client: str, home: Path) -> None:
     with account(home.parent) as user, Dropbear(home.parent / "dropbear", user) as host:
+        answers(target_at(host.place(), client))
+        answers(target_at(host.place(), client))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_agent_answers_behind_an_older_dropbear(client: str, home: Path) -> None:
+    """Later ones start themselves anew for each connection, which they cannot with another release's loader."""
+    (home / "programs").mkdir()
+    server = program_of("bullseye", "/usr/sbin/dropbear", home / "programs")
+    said = subprocess.run([server, "-V"], capture_output=True, text=True, check=True)
+    assert "2020.81" in said.stdout + said.stderr
+    with account(home.parent) as user, Dropbear(home.parent / "dropbear", user, server) as host:
         answers(target_at(host.place(), client))
         answers(target_at(host.place(), client))
 

@@ -1,4 +1,4 @@
-"""SSH servers and ssh programs of other releases: OpenSSH 8.4 with Python 3.9, OpenSSH 10 with Python 3.13, dropbear."""
+"""SSH servers and ssh programs of other releases: OpenSSH 8.4 with Python 3.9, OpenSSH 10 with Python 3.13."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from farkernel.backends import ssh_config
 from farkernel.backends.ssh_errors import HostKeyChanged, HostKeyUnknown, LoginRefused, NoAccess
 
-from ..sites.releases import OPENSSH, PYTHONS, RELEASES, ReleaseSshd, ssh_program
+from ..sites.releases import OPENSSH, PYTHONS, RELEASES, ReleaseSshd, program_of
 from ..sites.ssh import make_key
 from .ssh_near_end import CLIENTS, Near, Person, play
 from .test_ssh_boot import ask_agent, target_at
@@ -33,7 +33,8 @@ with_each_client = pytest.mark.parametrize("way", [*CLIENTS, THEIRS])
 def client(way: str, release: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The name of the client; with `THEIRS` the ssh program is that of the release."""
     if way == THEIRS:
-        monkeypatch.setenv("PATH", str(ssh_program(release, home / "programs")), prepend=":")
+        place = program_of(release, "/usr/bin/ssh", home / "programs").parent
+        monkeypatch.setenv("PATH", str(place), prepend=":")
         said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True).stderr
         assert said.startswith(OPENSSH[release])
     ssh_config._defaults.cache_clear()

@@ -15,9 +15,10 @@ from .ssh import free_port, make_key
 class Dropbear:
     """A server for one account.  Use it as a context manager."""
 
-    def __init__(self, directory: Path, account: Account) -> None:
+    def __init__(self, directory: Path, account: Account, program: str | Path = "dropbear") -> None:
         directory.mkdir()
         self.account = account
+        self._program = program
         self.port = free_port()
         self.log = directory / "log"
         self._directory = directory
@@ -44,7 +45,7 @@ class Dropbear:
 
     def __enter__(self) -> Dropbear:
         command = [
-            "dropbear",
+            str(self._program),
             "-F",
             "-E",
             "-r",

@@ -142,8 +142,8 @@ def _hashed(password: str) -> str:
     return subprocess.run(command, input=password, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def ssh_program(release: str, directory: Path) -> Path:
-    """A directory for PATH whose `ssh` is that release's: its own loader and libraries, this machine's files."""
+def program_of(release: str, path: str, directory: Path) -> Path:
+    """A script that runs that release's program: its own loader and libraries, this machine's files."""
     root = root_of(release)
     libraries = sorted(
         {
@@ -156,8 +156,8 @@ def ssh_program(release: str, directory: Path) -> Path:
         path for place in libraries for path in sorted(place.glob("ld-*.so*")) if not path.is_symlink()
     )
     directory.mkdir(exist_ok=True)
-    program = directory / "ssh"
+    program = directory / Path(path).name
     places = os.pathsep.join(map(str, libraries))
-    program.write_text(f'#!/bin/sh\nexec {loader} --library-path {places} {root}/usr/bin/ssh "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {loader} --library-path {places} {root}{path} "$@"\n')
     program.chmod(0o755)
-    return directory
+    return program
