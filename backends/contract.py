@@ -72,7 +72,7 @@ class NotAnswered(FarkernelError):
     kind = "not-answered"
 
     def __init__(self, question: Question) -> None:
-        text = one_line(question.text)[:200]
+        text = one_line(question.text)[:200].rstrip(": ")
         super().__init__(
             f'{question.host} asks "{text}", and nobody is here to answer',
             f"Log in once for all kernels: {LOGIN}",

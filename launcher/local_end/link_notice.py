@@ -46,6 +46,7 @@ class LinkNotice:
         self._asking = asking
         self._since = 0.0
         self._clause = ""
+        self._text = ""
         self._timer: asyncio.TimerHandle | None = None
         self._shown: tuple[Request, str] | None = None  # the cell, and the display's id
 
@@ -103,6 +104,9 @@ class LinkNotice:
 
     def _publish(self, text: str) -> None:
         update = self._shown is not None
+        if update and text == self._text:
+            return
+        self._text = text
         if self._shown is None:
             cell = self._cell()
             if cell is None:
