@@ -181,7 +181,10 @@ print(client.ids, other.ids, client[:].apply_sync(lambda: 6 * 7), client[:].appl
     assert "ipyparallel runs on node2, node3: ipyparallel.Client() connects to it." in text
     assert text.splitlines()[-1] == "[0, 1, 2, 3] [0, 1, 2, 3] [42, 42, 42, 42] True"
     assert of_engines(slurm)
-    for process in agent_of(int(notebook.run("print(os.getpid())"))):
+    agent = agent_of(int(notebook.run("print(os.getpid())")))
+    for process in agent:
+        process.suspend()  # or one of them makes another of the other
+    for process in agent:
         process.kill()
     wait_until(lambda: not of_engines(slurm), "the engine to end", deadline=30)
 
