@@ -16,11 +16,11 @@ import os
 import tempfile
 import tokenize
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 PACKAGE = "farkernel_agent"
 PROBE_PACKAGE = "farkernel_probe"
@@ -174,22 +174,31 @@ def strip(source: str) -> str:
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column].rstrip()
-    for node in _docstrings(ast.parse(source)):
-        lines[node.lineno - 1] = " " * node.col_offset + '""'
-        for row in range(node.lineno, node.end_lineno or node.lineno):
-            lines[row] = ""
+    tree = ast.parse(source)
+    needed = _only_statements(tree)
+    for node in ast.walk(tree):
+        if _is_string(node):
+            lines[node.lineno - 1] = " " * node.col_offset + '""' if node in needed else ""
+            for row in range(node.lineno, node.end_lineno or node.lineno):
+                lines[row] = ""
     return "\n".join(lines) + "\n"
 
 
-def _docstrings(tree: ast.AST) -> Iterator[ast.Expr]:
-    """Also strings that stand alone after an attribute; all have their lines for themselves."""
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, str)
-        ):
-            yield node
+def _is_string(node: ast.AST) -> TypeGuard[ast.Expr]:
+    """A docstring, or one that stands alone after an attribute; all have their lines for themselves."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _only_statements(tree: ast.AST) -> set[ast.AST]:
+    """Those without which a block would be empty."""
+    blocks = (
+        value for node in ast.walk(tree) for _, value in ast.iter_fields(node) if isinstance(value, list)
+    )
+    return {block[0] for block in blocks if block and all(map(_is_string, block))}
 
 
 def _sources(package: str) -> dict[str, str]:

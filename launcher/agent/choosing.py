@@ -1,12 +1,17 @@
-"""Starts that wait while GPUs are looked at and leased for them."""
+"""Starts that wait while GPUs are looked at and leased for them, or while an engine is started."""
 
 import os
+import zipfile
+from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from . import devices
+from . import devices, surroundings
+from .children import Child
+from .containers import Inside
 from .devices import Chosen, Wanted
 from .leases import Leases
 from .loop import Loop
+from .places import subdirectory
 from .probes import Programs, probe
 from .problems import BadRequest, Problem
 
@@ -125,3 +130,34 @@ def visible_to(request: Mapping[str, Any]) -> Optional[str]:
     """Those that whoever configured the target, or the machine, gives us at most; None: all."""
     asked = dict(request.get("env") or {}).get(_VISIBLE)
     return str(asked) if asked is not None else os.environ.get(_VISIBLE)
+
+
+class Clusters(object):
+    """Engines across several nodes: what starts them, and what of it works in here (`engines/starting.py`), comes with
+    a program that the keeper brings."""
+
+    def __init__(self, loop: Loop, programs: Programs, directory: str, again: Callable[..., None]) -> None:
+        self._programs = programs
+        self._child = partial(Child, loop)
+        self._directory = directory
+        self._again = again
+        self._loaded: Dict[str, Any] = {}
+
+    def find(self, request: Mapping[str, Any]) -> Any:
+        """Its `Starting`; None: the program must be brought first."""
+        path = self._programs.find(request["programs"].get("engines"))
+        if path is not None and path not in self._loaded:
+            names: Dict[str, Any] = {}
+            with zipfile.ZipFile(path) as archive:
+                exec(archive.read("farkernel_engines/starting.py"), names)  # noqa: S102 - as its other part is run
+            place = subdirectory(self._directory, "e")
+            self._loaded[path] = names["Starting"](path, place, self._child, _prefix, self._again)
+        return self._loaded.get(path or "")
+
+    def cancel(self, kernel: str) -> bool:
+        return any(one.cancel(kernel) for one in self._loaded.values())
+
+
+def _prefix(request: Mapping[str, Any], directory: str, name: str, variables: List[str]) -> List[str]:
+    around = surroundings.of_request(request, os.environ)
+    return surroundings.complete(around, [], Inside(directory, directory, name, variables), os.environ)

@@ -7,8 +7,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
 
 from . import commands, devices, directories, procinfo, records, specs, surroundings
-from .choosing import Choosing, Outcome, visible_to
-from .clusters import Around, Clusters
+from .choosing import Choosing, Clusters, Outcome, Stopped, visible_to
 from .containers import Inside, name_of
 from .devices import Chosen
 from .feeds import Feed
@@ -192,10 +191,15 @@ class Requests(object):
         directory = os.path.join(place, short_name(name, 12) if len(name) <= 12 else _hashed(name))
         connection = os.path.join(directory, CONNECTION)
         argv = specs.complete_argv(spec, connection)
-        engine = self._clusters.of(request)
-        if engine is None:
-            self._clusters.begin(request, Around(around, spec, environment))
-            raise Later
+        starting, engine = None, {}  # type: Any, Answer
+        if request.get("cluster"):
+            starting = self._clusters.find(request)
+            if starting is None:
+                return {"need": "engines"}
+            engine = starting.of(request)
+            if engine is None:
+                starting.begin(request, spec.argv, spec.env, environment)
+                raise Later
         gpus = self._devices(request, kernel, name, life)
         visible = dict(devices.variables(gpus), **engine.get("environment", {}))
         environment.update(visible)
@@ -225,7 +229,7 @@ class Requests(object):
         leased = self._choosing.take(name, life)
         if leased is not None:
             self._worker.lease(directory, leased.descriptors, "gpu")
-        self._worker.lease(directory, self._clusters.hold(request), "engine")
+        self._worker.lease(directory, starting.hold(request) if starting else [], "engine")
         try:
             subdirectory(place, os.path.basename(directory))
             if kernel is None:
@@ -263,12 +267,10 @@ class Requests(object):
         self._choosing.begin(request, wanted, visible_to(request), [str(gpu.get("uuid")) for gpu in former])
         raise Later
 
-    def _engine_settled(self, request: Answer, numbers: List[Any], outcome: Union[Answer, Problem]) -> None:
+    def _engine_settled(self, request: Optional[Answer], numbers: List[Any]) -> None:
         for number in numbers:
-            if isinstance(outcome, Problem):
-                self._refuse(number, "start", outcome)
-            elif "need" in outcome:
-                self._answer(number, outcome)
+            if request is None:
+                self._refuse(number, "start", Stopped())
             else:
                 self._act(number, "start", self._start, dict(request, answer=number))
 
@@ -574,18 +576,16 @@ class Requests(object):
 
     def _look(self, request: Answer) -> Answer:
         found, number = look_up(request), request["answer"]
-        if not request.get("cluster"):
-            return found
-        environment = specs.complete_environment(os.environ, specs.NOTHING, {}, [])
-        around = surroundings.of_request(request, environment)
-        spec = specs.asked(request, environment, around)
-        environment = specs.complete_environment(os.environ, spec, {}, [])
-        self._clusters.check(
-            request,
-            Around(around, spec, environment),
-            lambda engine: self._answer(number, dict(found, **engine)),
-        )
-        raise Later
+        if request.get("cluster"):
+            starting = self._clusters.find(request)
+            if starting is None:
+                return {"need": "engines"}
+            done = self._answer
+            starting.check(
+                request, found["argv"], {}, dict(os.environ), lambda it: done(number, dict(found, **it))
+            )
+            raise Later
+        return found
 
     def _usage(self, request: Answer) -> Answer:
         kernels = [self._kernel(request)] if request.get("kernel") else list(self._worker.kernels.values())

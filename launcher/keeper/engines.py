@@ -13,6 +13,8 @@ import platform
 import secrets
 from typing import Any, Protocol
 
+from ...backends import find_backend
+from ...backends.contract import BringsKernel
 from ..agent.channels import Priority
 from ..agent.frames import Buffer
 from ..configuration import Target
@@ -30,9 +32,9 @@ _STATES = ("starting", "joining", "ready", "degraded", "failed", "ended")
 
 async def wanted(target: Target) -> dict[str, Any]:
     """For `start`: nothing, unless the target has an engine.  What is secret is made for this one engine."""
-    if target.cluster is None:
-        return {}
     scheme = target.address.scheme
+    if target.cluster is None or isinstance(find_backend(scheme), BringsKernel):
+        return {}
     nodes = target.resources.nodes or 1 + len(target.engine_hosts)
     cluster = {
         "kind": target.cluster,
@@ -149,6 +151,8 @@ class EngineWatch:
 
     def __init__(self, host: Host, engine: dict[str, Any] | None) -> None:
         self.engine = engine
+        if engine is not None:
+            engine["url"] = ""  # a former keeper's
         self._host = host
         self._said = ""
         self._agent: FarAgent | None = None

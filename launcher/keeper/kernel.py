@@ -269,8 +269,8 @@ class Kernel:
 
     async def _take_spare(self, held: HeldAllocation, place: dict[str, Any] | None) -> None:
         arguments = self._start_arguments(place)
-        if arguments.get("devices"):
-            return  # a spare would keep a GPU from those who need it now
+        if arguments.get("devices") or self.target.cluster:
+            return  # a spare would keep a GPU from those who need it now, and has no engine
         about = await spares.claim(held.agent, arguments)
         if about is not None:
             self.adopt(about)

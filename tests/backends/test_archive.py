@@ -125,7 +125,7 @@ def test_what_is_stripped_are_comments_and_docstrings() -> None:
         '    """One.\n\n    Two.\n    """\n    return 1\n\n\nclass C:\n    """Alone."""\n'
     )
     assert strip(source) == (
-        '""\n\nx = "# not a comment"\n\n\ndef f():\n    ""\n\n\n\n    return 1\n\n\nclass C:\n    ""\n'
+        '\n\nx = "# not a comment"\n\n\ndef f():\n\n\n\n\n    return 1\n\n\nclass C:\n    ""\n'
     )
 
 
@@ -136,12 +136,20 @@ def test_stripped_files_do_the_same() -> None:
 
 
 def code_of(source: str) -> str:
-    """The syntax tree with its lines, docstrings apart."""
+    """The syntax tree with its lines, docstrings apart: without them, or one that is empty where there is nothing else."""
     tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+    blocks = [
+        value for node in ast.walk(tree) for _, value in ast.iter_fields(node) if isinstance(value, list)
+    ]
+    for block in blocks:
+        strings = [
+            node for node in block if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        ]
+        for node in strings:
             node.value = ast.Constant("")
             node.end_lineno = node.end_col_offset = None
+        if strings:
+            block[:] = [node for node in block if node not in strings] or strings[:1]
     return "".join(f"{getattr(node, 'lineno', '')} {ast.dump(node)}" for node in tree.body)
 
 

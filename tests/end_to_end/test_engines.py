@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import ssl
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from farkernel.launcher.errors import FarkernelError
 
 from ..sites import cluster_engines
 from ..sites.batch_notebook import Notebook
@@ -181,7 +184,10 @@ print(client.ids, other.ids, client[:].apply_sync(lambda: 6 * 7), client[:].appl
     assert "ipyparallel runs on node2, node3: ipyparallel.Client() connects to it." in text
     assert text.splitlines()[-1] == "[0, 1, 2, 3] [0, 1, 2, 3] [42, 42, 42, 42] True"
     assert of_engines(slurm)
-    for process in agent_of(int(notebook.run("print(os.getpid())"))):
+    agent = agent_of(int(notebook.run("print(os.getpid())")))
+    for process in agent:
+        process.suspend()  # or one of them makes another of the other
+    for process in agent:
         process.kill()
     wait_until(lambda: not of_engines(slurm), "the engine to end", deadline=30)
 
@@ -199,6 +205,23 @@ def test_what_holds_it_is_killed(slurm: SlurmSite, engine: Engine, notebooks: li
     wait_until(lambda: not of_engines(slurm), "the engine to end", deadline=60)
     print("ended after", time.monotonic() - began)
     assert notebook.run("print(x + 1)") == "42"
+
+
+def test_one_that_is_not_installed(engine: Engine, notebooks: list[Notebook]) -> None:
+    """Also without a scheduler.  The kernel runs without it, and the first cell says what to do."""
+    engine.target("here", python=sys.executable, cluster="dask")
+    engine.entry("here", "here")
+    notebook = Notebook("here")
+    notebooks.append(notebook)
+    text = first_cell(notebook, "print(6 * 7)")
+    assert (
+        "[farkernel] Dask is not installed in the kernel's environment. Install distributed there, on all nodes, and "
+        "restart the kernel. The kernel runs without it.\n"
+    ) in text
+    assert text.splitlines()[-1] == "42"
+    assert engine.kernels()[0]["engine"]["state"] == "failed"
+    with pytest.raises(FarkernelError, match="Dask is not installed in the kernel's environment"):
+        engine.client.request("doctor", 90, target="here", step="engine", deadline=60)
 
 
 @pytest.mark.long

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import signal
 import tomllib
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
 import pytest
+
+from farkernel.launcher.errors import FarkernelError
 
 from ..sites import cluster_engines
 from ..sites.batch_notebook import Notebook
@@ -120,6 +123,20 @@ def test_dask(engine: Engine, notebook: Notebook, pis: Pis) -> None:
     assert found.split() == sorted(pis.addresses[1:])
     scheduler = notebook.run("print(client.scheduler.address)")
     assert scheduler.startswith(f"tls://{pis.addresses[0]}:")
+
+    keeper = engine.keeper_pid()
+    os.kill(keeper, signal.SIGKILL)  # the next one goes on with it, dashboard included
+
+    def again() -> str:
+        with suppress(FarkernelError):
+            (row,) = engine.kernels()
+            return (
+                str(row["engine"]["url"]) if engine.keeper_pid() != keeper and row["state"] == "live" else ""
+            )
+        return ""
+
+    with urllib.request.urlopen(wait_until(again, "another keeper"), timeout=30) as page:
+        assert b"Dask" in page.read()
 
     step = engine.client.request("doctor", 90, target="pis", step="engine", deadline=60)
     assert re.fullmatch(r"Dask 20\S+, across 3 nodes", step["what"])

@@ -30,7 +30,7 @@ _SHOWN = 4
 class Status(object):
     """Of one engine."""
 
-    def __init__(self, engine: Engine, nodes: List[str], patience: float) -> None:
+    def __init__(self, engine: Engine, nodes: List[str], patience: float, log: str = "") -> None:
         self.engine = engine
         self.state = State.STARTING
         self.facts: Facts = {}
@@ -38,6 +38,7 @@ class Status(object):
         self.advice = ""
         self.nodes = {name: {"state": "starting", "text": ""} for name in nodes}
         self._patience = patience
+        self._again = "Its log is %s on the first node; restart the kernel to try again" % log
         self._joined = 0
         self._expected: Dict[str, int] = {}
 
@@ -101,7 +102,7 @@ class Status(object):
             self.move(
                 State.FAILED,
                 "%s could not be started: %s%s" % (self.engine.title, how, because(said)),
-                "Look at its log, and restart the kernel to try again",
+                self._again,
             )
         elif self.state is not State.FAILED:
             self.move(
@@ -116,7 +117,7 @@ class Status(object):
             self.move(
                 State.FAILED,
                 "%s did not get ready within %g s" % (self.engine.title, self._patience),
-                "Look at its log, and restart the kernel to try again",
+                self._again,
             )
         elif self.state is State.JOINING:
             self.move(State.DEGRADED, self._lack())

@@ -41,11 +41,12 @@ class Supervisor(object):
         self._request = request
         self._node_text = node_text
         self._engine = table.find(request["kind"])
-        self._launcher = launchers.find(request["launcher"])
+        self._launcher = launchers.LAUNCHERS["ssh"]
         self._listener = listener
         self._selector = selectors.DefaultSelector()
-        self._status = Status(self._engine, [], HEAD_PATIENCE)
+        self._status = Status(self._engine, [], HEAD_PATIENCE, os.path.join(directory, LOG))
         self._watchers: List[socket.socket] = []
+        self._told = b""
         self._processes: List[Any] = []
         self._others: List[str] = []
         self._first: Optional[First] = None
@@ -146,6 +147,7 @@ class Supervisor(object):
         wanted = int(self._request["nodes"])
         if wanted <= 1:
             return []
+        self._launcher = launchers.find(self._request["launcher"])
         given = self._request["hosts"]
         if given:
             return launchers.checked(given)[: wanted - 1]
@@ -335,15 +337,13 @@ class Supervisor(object):
         said = _said(nonce, text)
         if said is not None:
             name = said["node"] if said["node"] in names else names[0]
-            before = self._status.as_dict()
             self._heard[name] = time.monotonic()
             lines = [str(each) for each in said.get("said") or []]
             processes = len(said.get("pids") or [])
             self._status.node_said(name, str(said["state"]), str(said.get("text") or ""), lines, processes)
             if said["state"] == "ended":
                 del self._heard[name]
-            if self._status.as_dict() != before:
-                self._changed()
+            self._changed()
 
     # -- who wants to know --------------------------------------------------------------------------------------
 
@@ -355,8 +355,9 @@ class Supervisor(object):
         if status.state in (State.FAILED, State.ENDED):
             self._deadline = None
             node.end_all()  # what is left of it is of no use
-        data = self._line()
-        for watcher in list(self._watchers):
+        data, former = self._line(), self._told
+        self._told = data
+        for watcher in list(self._watchers) if data != former else []:
             self._tell(watcher, data)
 
     def _write_outcome(self) -> None:

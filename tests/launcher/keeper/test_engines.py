@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farkernel.launcher.address import parse_address
+from farkernel.launcher.cli.kernels import kernel_cells
 from farkernel.launcher.keeper import engines
 from farkernel.launcher.settings import Resources, Target
 
+GOOD_NODE = {"node": "n2", "state": "up", "text": ""}
 GOOD = {
     "kind": "dask",
     "title": "Dask",
@@ -33,6 +35,10 @@ def target(address: str, **settings: object) -> Target:
 
 def test_nothing_is_asked_without_a_cluster() -> None:
     assert asyncio.run(engines.wanted(target("slurm:///p", resources=Resources(nodes=3)))) == {}
+
+
+def test_a_board_has_no_engine() -> None:
+    assert asyncio.run(engines.wanted(target("serial:///dev/ttyUSB0", cluster="dask"))) == {}
 
 
 def test_what_is_asked_of_a_job() -> None:
@@ -100,3 +106,22 @@ def test_whatever_is_sent_can_be_shown(said: dict[str, object]) -> None:
     assert text.isprintable()
     assert len(text) < 10_000
     assert engines.read(engine) == {**engine, "url": ""}
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({}, "Dask on 2 nodes, http://127.0.0.1:8787/status"),
+        ({"url": ""}, "Dask on 2 nodes"),
+        (
+            {"state": "degraded", "nodes": [GOOD_NODE, {**GOOD_NODE, "state": "ended"}]},
+            "Dask on 1 of 2 nodes, http://127.0.0.1:8787/status",
+        ),
+        ({"state": "failed"}, "Dask: failed"),
+        ({"title": ""}, ""),
+    ],
+)
+def test_ps_shows_it(change: dict[str, object], shown: str) -> None:
+    row = {**engines.read(GOOD), "url": "http://127.0.0.1:8787/status", **change}
+    assert kernel_cells({"engine": row})["engine"] == shown
+    assert kernel_cells({"engine": None})["engine"] == ""

@@ -124,9 +124,10 @@ def test_its_head_fails() -> None:
 
 
 def test_its_head_is_slow() -> None:
-    status = Status(find("dask"), ["a"], 120)
+    status = Status(find("dask"), ["a"], 120, "/run/e/log")
     status.late()
     assert (status.state, status.text) == (State.FAILED, "Dask did not get ready within 120 s")
+    assert status.advice == "Its log is /run/e/log on the first node; restart the kernel to try again"
 
 
 def test_its_head_dies_later() -> None:

@@ -232,6 +232,26 @@ def test_nodes_that_have_no_names(site: Site) -> None:
     site.ended()
 
 
+def test_a_scheduler_that_starts_nothing_on_other_nodes(site: Site) -> None:
+    """One node is enough for a head and a worker; with more it is said that it cannot be."""
+    assert site.start(launcher="htcondor")["engine"]["state"] == "ready"
+    os.close(site.hold())
+    site.ended()
+    answer = site.start(launcher="htcondor", nodes=2)
+    assert answer["engine"]["text"] == (
+        "Dask could not be started: nothing is known that starts programs on other nodes of htcondor"
+    )
+    os.close(site.hold())
+    site.ended()
+
+
+def test_more_nodes_than_are_known(site: Site) -> None:
+    answer = site.start(nodes=3)
+    assert answer["engine"]["text"].endswith("no other nodes are known than this one, and 3 were asked for")
+    os.close(site.hold())
+    site.ended()
+
+
 def test_a_node_that_cannot_be_reached(site: Site) -> None:
     """ssh says why, and the head is there all the same."""
     answer = site.start(nodes=2, hosts=["nowhere.invalid", "127.0.0.1"])
