@@ -94,7 +94,7 @@ class WaitingRoom:
         self._questions.append(question)
 
     def say(self, sentence: str) -> None:
-        """What is being waited for has changed."""
+        """What is being waited for has changed; it may have a second line."""
         if sentence != self._sentence:
             self._sentence = sentence
             if self._shown_in is not None:
@@ -103,7 +103,7 @@ class WaitingRoom:
     @property
     def sentence(self) -> str:
         """What is being waited for."""
-        return self._sentence
+        return self._sentence.replace("\n", "; ")
 
     def hush(self, cell: Request) -> None:
         """Somebody is asked something in that cell: to clear it now would take the box away in which they type."""
@@ -132,7 +132,7 @@ class WaitingRoom:
     def interrupt(self) -> list[Request]:
         """The user does not want to wait for them: all held cells are given back as interrupted."""
         interrupted = self.take_back(lambda request: request.is_cell)
-        text = f"interrupted while waiting for the kernel ({self._sentence})"
+        text = f"interrupted while waiting for the kernel ({self.sentence})"
         self.refuse(interrupted, Refusal("KeyboardInterrupt", text, [f"KeyboardInterrupt: {text}"]))
         return interrupted
 
@@ -216,10 +216,16 @@ class WaitingRoom:
         if former is not None:
             self._clients.publish(composer.clear_output(former.message, wait=True))
             self._asked_in = None
-        since = time.strftime("%H:%M:%S", time.localtime(self._since))
-        text = f"{self._name}: {self._sentence} (waiting since {since}; interrupt takes the cell back)\n"
-        self._clients.publish(composer.stream(text, cell.message))
+        self._clients.publish(composer.stream(self._text(), cell.message))
         self._shown_in = cell
+
+    def _text(self) -> str:
+        since = time.strftime("%H:%M:%S", time.localtime(self._since))
+        waits = f"waiting since {since}; interrupt takes the cell back"
+        head, *more = self._sentence.split("\n")
+        if not more:
+            return f"{self._name}: {head} ({waits})\n"
+        return "\n  ".join([f"{self._name}: {head}", *more, waits]) + "\n"
 
     def _stop_showing(self) -> None:
         if self._timer is not None:
