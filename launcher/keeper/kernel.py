@@ -31,7 +31,7 @@ from .facts import MOVES, Facts, IllegalMove, KernelGone, KernelState, reason_fr
 from .far_agent import AgentGone, SessionLost
 from .idle import IdleClock
 from .programs import devices, start
-from .resource_questions import Interview
+from .resource_questions import Interview, answers_text
 from .user import KeeperUser
 from .wire import pack_request, unpack_message
 from .working_directory import notebook_directory
@@ -131,6 +131,7 @@ class Kernel:
     async def open(self) -> None:
         """Bind the local end; after this a front end may be told where to connect."""
         await self.local.open(self._owner.recall_info(self.facts.entry))
+        self._show_answers()
         self._say_note()
 
     def begin(self) -> None:
@@ -222,6 +223,10 @@ class Kernel:
         self.facts.asked = True
         self._save()
         self.target = self._owner.target_of(self.facts)
+        self._show_answers()
+
+    def _show_answers(self) -> None:
+        self.local.show_asked_for(answers_text(self.facts.answers) if self.facts.answers else "")
 
     def settle(self, member: Target, anew: bool) -> None:
         """The member of its pool on which it runs from now on; ``anew``: it has no former life there to go on with."""

@@ -19,6 +19,7 @@ from .request_log import Request
 INFO_PATIENCE = 3.0
 # Waiting that takes no longer than this is not worth a line in the notebook.
 SILENT_FOR = 1.0
+_LINE = 100  # what fits into a cell's width
 
 
 class Clients(Protocol):
@@ -59,6 +60,7 @@ class WaitingRoom:
     def __init__(self, clients: Clients, name: str) -> None:
         self.info: dict[str, Any] | None = None
         self.language = "python"
+        self.asked_for = ""  # what its user answered
         self._clients = clients
         self._name = name
         self._held: list[Request] = []
@@ -222,10 +224,10 @@ class WaitingRoom:
     def _text(self) -> str:
         since = time.strftime("%H:%M:%S", time.localtime(self._since))
         waits = f"waiting since {since}; interrupt takes the cell back"
-        head, *more = self._sentence.split("\n")
-        if not more:
-            return f"{self._name}: {head} ({waits})\n"
-        return "\n  ".join([f"{self._name}: {head}", *more, waits]) + "\n"
+        head, *more = f"{self._name}: {self._sentence}".split("\n")
+        more += [f"asked for: {self.asked_for}"] if self.asked_for else []
+        line = f"{head} ({waits})"
+        return f"{line}\n" if not more and len(line) <= _LINE else "\n  ".join([head, *more, waits]) + "\n"
 
     def _stop_showing(self) -> None:
         if self._timer is not None:

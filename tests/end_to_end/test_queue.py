@@ -215,6 +215,7 @@ def test_a_page_is_asked_for_resources(
     assert queue.ours() == []
     browser.press("Enter")
     browser.wait_text(OUTPUT, " is queued in gpu: ")
+    browser.wait_text(OUTPUT, "asked for: gpus 2")
     shoot("queued")
     queue.move_on()
     browser.wait_text(OUTPUT, "0,1", deadline=60)

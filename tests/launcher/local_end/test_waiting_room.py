@@ -117,6 +117,13 @@ def test_a_second_line_stands_below_the_first(log: RequestLog, monkeypatch: pyte
         assert third.startswith("  waiting since ")
         assert third.endswith("; interrupt takes the cell back")
         assert room.sentence == "job 2 is queued; 3 jobs are before it"
+        room.asked_for = "gpus 2, time 4h"
+        room.say("job 2 is queued")
+        first, second, _ = clients.published[-1].content["text"].splitlines()
+        assert (first, second) == ("gpu: job 2 is queued", "  asked for: gpus 2, time 4h")
+        room.asked_for = ""
+        room.say("job 2 is queued: jobs of higher priority are before it (Priority)")
+        assert len(clients.published[-1].content["text"].splitlines()) == 2  # too long for one
 
     asyncio.run(scenario())
 
