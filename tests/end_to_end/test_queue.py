@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -139,8 +140,10 @@ def test_four_front_ends_wait_in_the_queue_and_run_on(
     began = time.monotonic()
     open_a_notebook(server, browser, NAME)
     running = [papermill(home), nbclient(home, wait)]
-    with server.session("session.ipynb", "gpu") as session:
+    with server.session("session.ipynb", "gpu") as session, ThreadPoolExecutor(1) as beside:
         cell = session.execute("print(input('how? '), 'thanks')", allow_stdin=True)
+        # Reading all the while, as a page does: the server hangs up on one that answers no pings.
+        answered = beside.submit(session.answer_input, "well", deadline=wait + 120)
         run_cell(browser, "print('at last')")
         browser.wait_text(OUTPUT, " is queued in gpu: ")
         wait_until(lambda: len(queue.waiting()) == 4, "all jobs to be in the queue")
@@ -148,8 +151,7 @@ def test_four_front_ends_wait_in_the_queue_and_run_on(
         shoot("queued")
         wait_until(lambda: time.monotonic() > began + wait, "the time to pass", deadline=wait + 1)
         queue.move_on()
-        # Reading all the while, as a page does: the server hangs up on one that answers no pings.
-        session.answer_input("well", deadline=wait + 60)
+        answered.result(timeout=60)
         assert session.collect(cell, deadline=60).text.endswith("well thanks\n")
     browser.wait_text(OUTPUT, "at last", deadline=60)
     shoot("ran")
