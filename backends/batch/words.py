@@ -9,7 +9,7 @@ from .contract import Job, JobState
 
 
 def waiting_text(scheduler: str, job: Job, reason: str) -> str:
-    """State, reason, place in the queue and expected start, as far as they are known."""
+    """State and reason; below them place in the queue and expected start, as far as they are known."""
     where = f"{scheduler} job {job.id}"
     if job.state is JobState.HELD:
         return f"{where} is held: {reason}"
@@ -17,12 +17,15 @@ def waiting_text(scheduler: str, job: Job, reason: str) -> str:
         return f"{where} starts{f' on {job.node}' if job.node else ''}"
     if job.state is JobState.UNKNOWN:
         return f"{where} is in a state that is not known here ({one_line(job.word)[:60]})"
-    parts = [f"{where} is queued{f' in {job.queue}' if job.queue else ''}: {reason}"]
-    if job.ahead is not None:
-        parts.append("it is the next in the queue" if job.ahead == 0 else f"{job.ahead} jobs are before it")
+    state = f"{where} is queued{f' in {job.queue}' if job.queue else ''}: {reason}"
+    parts = []
+    if job.ahead:
+        parts.append("1 job is before it" if job.ahead == 1 else f"{job.ahead} jobs are before it")
+    elif job.ahead == 0 and "it is next" not in reason:
+        parts.append("it is the next in the queue")
     if job.starts is not None and job.starts > time.time():
-        parts.append(f"expected to start {_when(job.starts)}")
-    return "; ".join(parts)
+        parts.append(f"expected to start {_when(job.starts)}, in {left_text(job.starts - time.time())}")
+    return "\n".join(filter(None, (state, "; ".join(parts))))
 
 
 def left_text(seconds: float) -> str:

@@ -87,6 +87,7 @@ class Facts:
     owed: bool = False  # it was given up while out of reach: the agent must still be told to stop it
     answers: dict[str, Any] = field(default_factory=dict)  # what was asked for at the first cell (`ask`)
     asked: bool = False  # that was done, for the allocation that it has now
+    detached: bool = False  # its front end went away and wants it to live on
     devices: list[dict[str, Any]] = field(default_factory=list)  # GPUs that the agent leased for it
     engine: dict[str, Any] | None = None  # across several nodes: what it said of itself (`engines.read`)
 

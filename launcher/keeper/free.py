@@ -32,7 +32,8 @@ def free_in_cluster(cluster: Cluster, name: str | None) -> str:
     """In the queue of that name, or where jobs go that name none."""
     queue = cluster.queue(name)
     if queue is not None:
-        return f"in {queue.name}, {free_in(queue)}"
+        found = free_in(queue)
+        return f"in {queue.name}, {found}" if found else ""
     if name is not None and cluster.queues:
         return f"{cluster.scheduler} knows no queue {name!r}"
     return gpus_text(sum_gpus(node.gpus for node in cluster.nodes))

@@ -31,7 +31,7 @@ from .facts import MOVES, Facts, IllegalMove, KernelGone, KernelState, reason_fr
 from .far_agent import AgentGone, SessionLost
 from .idle import IdleClock
 from .programs import devices, start
-from .resource_questions import Interview
+from .resource_questions import Interview, answers_text
 from .user import KeeperUser
 from .wire import pack_request, unpack_message
 from .working_directory import notebook_directory
@@ -45,6 +45,8 @@ _PRIORITIES = {
     "iopub": Priority.OUTPUT,
 }
 _STOP_GRACE = 5.0
+# For a front end whose connection breaks to come back, as when the keeper is started again.
+_LOST = 10
 _ACKNOWLEDGE_EVERY = 0.5
 NO_KERNEL = "no-kernel"
 """The agent's kind of error (`launcher.agent.problems`)."""
@@ -129,6 +131,7 @@ class Kernel:
     async def open(self) -> None:
         """Bind the local end; after this a front end may be told where to connect."""
         await self.local.open(self._owner.recall_info(self.facts.entry))
+        self._show_answers()
         self._say_note()
 
     def begin(self) -> None:
@@ -220,6 +223,10 @@ class Kernel:
         self.facts.asked = True
         self._save()
         self.target = self._owner.target_of(self.facts)
+        self._show_answers()
+
+    def _show_answers(self) -> None:
+        self.local.show_asked_for(answers_text(self.facts.answers) if self.facts.answers else "")
 
     def settle(self, member: Target, anew: bool) -> None:
         """The member of its pool on which it runs from now on; ``anew``: it has no former life there to go on with."""
@@ -638,11 +645,14 @@ class Kernel:
     def detach(self) -> None:
         """The front end goes away, the kernel stays."""
         self.local.drop_shutdown(answer=False)
+        self.facts.detached = True
+        self._save()
 
     # front ends
 
     def front_came(self, front: object) -> None:
         self.fronts.add(front)
+        self.facts.detached = False
         if self._keep is not None:
             self._keep.cancel()
             self._keep = None
@@ -653,16 +663,38 @@ class Kernel:
             return
         if self.state is KernelState.ENDED:
             self._chore(self.close(forget=True), "close")
-        elif self.target.keep is not None and self._keep is None:
-            self._keep = self._loop.call_later(self.target.keep, self._keep_is_over)
+        elif self._keep is None:
+            self._keep_for(self._patience(), 0)
 
-    def _keep_is_over(self) -> None:
-        self._keep = None
-        self._chore(self._stop_unwatched(), "keep")
+    def _patience(self) -> int | None:
+        """How long it lives on without a front end.
+
+        One that waits in a queue for a program that was killed (nbclient, papermill), and that no notebook can come
+        back to, is wanted by nobody: its job must not start for that (DESIGN §3, promise 4).
+        """
+        facts, keep = self.facts, self.target.keep
+        lost = facts.front == "provisioner" and not facts.notebook and not facts.detached
+        if lost and self.state is not KernelState.LIVE and not self.target.address.is_host:
+            return _LOST if keep is None else min(_LOST, keep)
+        return keep
+
+    def _keep_for(self, patience: int | None, waited: int) -> None:
+        if patience is not None:
+            self._keep = self._loop.call_later(patience - waited, self._keep_is_over, patience)
+
+    def _keep_is_over(self, waited: int) -> None:
+        self._keep, patience = None, self._patience()
+        if patience is None or patience > waited:  # it has become live meanwhile
+            self._keep_for(patience, waited)
+        else:
+            self._chore(self._stop_unwatched(), "keep")
 
     async def _stop_unwatched(self) -> None:
         self._stop_kind = "keep"
-        await self.stop(now=False, text=f"nobody came back to it within {self.target.keep} s (keep)")
+        why = f"nobody came back to it within {self._patience()} s (keep)"
+        if self._patience() != self.target.keep:
+            why = "the program that asked for it ended while it waited, and no notebook can come back to it"
+        await self.stop(now=False, text=why)
         await self.close(forget=True)
 
     def _is_idle(self) -> None:

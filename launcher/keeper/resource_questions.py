@@ -172,7 +172,7 @@ class Interview:
             if value is not None:
                 given[name] = value
             head = ""
-        self._cells.say_waiting(f"starting, with {answers_text(given)}")
+        self._cells.say_waiting("starting")
         return given
 
     async def _ask(self, target: Target, name: str, head: str, default: object) -> Any:

@@ -191,6 +191,10 @@ class LocalEnd:
 
     # what the kernel says of itself
 
+    def show_asked_for(self, text: str) -> None:
+        """What its user answered, shown while cells wait."""
+        self._room.asked_for = text
+
     def say_waiting(self, sentence: str) -> None:
         if self.holding:
             self._room.say(sentence)

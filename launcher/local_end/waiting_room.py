@@ -19,6 +19,7 @@ from .request_log import Request
 INFO_PATIENCE = 3.0
 # Waiting that takes no longer than this is not worth a line in the notebook.
 SILENT_FOR = 1.0
+_LINE = 100  # what fits into a cell's width
 
 
 class Clients(Protocol):
@@ -59,6 +60,7 @@ class WaitingRoom:
     def __init__(self, clients: Clients, name: str) -> None:
         self.info: dict[str, Any] | None = None
         self.language = "python"
+        self.asked_for = ""  # what its user answered
         self._clients = clients
         self._name = name
         self._held: list[Request] = []
@@ -94,7 +96,7 @@ class WaitingRoom:
         self._questions.append(question)
 
     def say(self, sentence: str) -> None:
-        """What is being waited for has changed."""
+        """What is being waited for has changed; it may have a second line."""
         if sentence != self._sentence:
             self._sentence = sentence
             if self._shown_in is not None:
@@ -103,7 +105,7 @@ class WaitingRoom:
     @property
     def sentence(self) -> str:
         """What is being waited for."""
-        return self._sentence
+        return self._sentence.replace("\n", "; ")
 
     def hush(self, cell: Request) -> None:
         """Somebody is asked something in that cell: to clear it now would take the box away in which they type."""
@@ -132,7 +134,7 @@ class WaitingRoom:
     def interrupt(self) -> list[Request]:
         """The user does not want to wait for them: all held cells are given back as interrupted."""
         interrupted = self.take_back(lambda request: request.is_cell)
-        text = f"interrupted while waiting for the kernel ({self._sentence})"
+        text = f"interrupted while waiting for the kernel ({self.sentence})"
         self.refuse(interrupted, Refusal("KeyboardInterrupt", text, [f"KeyboardInterrupt: {text}"]))
         return interrupted
 
@@ -216,10 +218,16 @@ class WaitingRoom:
         if former is not None:
             self._clients.publish(composer.clear_output(former.message, wait=True))
             self._asked_in = None
-        since = time.strftime("%H:%M:%S", time.localtime(self._since))
-        text = f"{self._name}: {self._sentence} (waiting since {since}; interrupt takes the cell back)\n"
-        self._clients.publish(composer.stream(text, cell.message))
+        self._clients.publish(composer.stream(self._text(), cell.message))
         self._shown_in = cell
+
+    def _text(self) -> str:
+        since = time.strftime("%H:%M:%S", time.localtime(self._since))
+        waits = f"waiting since {since}; interrupt takes the cell back"
+        head, *more = f"{self._name}: {self._sentence}".split("\n")
+        more += [f"asked for: {self.asked_for}"] if self.asked_for else []
+        line = f"{head} ({waits})"
+        return f"{line}\n" if not more and len(line) <= _LINE else "\n  ".join([head, *more, waits]) + "\n"
 
     def _stop_showing(self) -> None:
         if self._timer is not None:

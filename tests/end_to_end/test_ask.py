@@ -49,16 +49,18 @@ def slurm(site: SlurmSite, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> I
     )
     engine.entry("gpu", "gpu")
     yield site
+    wait_until(lambda: not site.jobs(), "the jobs to be gone", deadline=60)
     engine.close()
-    wait_until(lambda: not site.jobs(), "the jobs to be gone", deadline=20)
 
 
 @pytest.fixture
-def notebooks() -> Iterator[list[Notebook]]:
+def notebooks(slurm: SlurmSite) -> Iterator[list[Notebook]]:
     opened: list[Notebook] = []
     yield opened
     for each in opened:
         each.close()
+    # Before the keeper ends: what it has not cancelled by then, the next one does.
+    wait_until(lambda: not slurm.jobs(), "the jobs to be gone", deadline=60)
 
 
 @pytest.fixture

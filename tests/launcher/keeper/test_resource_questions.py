@@ -125,7 +125,7 @@ def test_nothing_is_asked_before_a_cell_is_run_and_then_one_thing_after_the_othe
             "GPUs [1]: ",
             "Time, such as 30m or 4h [as usual there]: ",
         ]
-        assert scene.page.waiting[-1] == "starting, with gpus 2, time 4h"
+        assert scene.page.waiting[-1] == "starting"
         assert not scene.answerer.is_asked
 
     held(scenario)

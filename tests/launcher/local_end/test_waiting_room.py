@@ -102,6 +102,75 @@ def test_the_first_cell_shows_what_is_waited_for_and_is_cleared(
     asyncio.run(scenario())
 
 
+def test_a_second_line_stands_below_the_first(log: RequestLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_room, "SILENT_FOR", 0.0)
+
+    async def scenario() -> None:
+        clients = Recorder()
+        room = WaitingRoom(clients, "gpu")
+        room.say("job 2 is queued\n3 jobs are before it")
+        room.hold(held(log, "execute_request"))
+        clients.something.clear()
+        await asyncio.wait_for(clients.something.wait(), 5)
+        first, second, third = clients.published[-1].content["text"].splitlines()
+        assert (first, second) == ("gpu: job 2 is queued", "  3 jobs are before it")
+        assert third.startswith("  waiting since ")
+        assert third.endswith("; interrupt takes the cell back")
+        assert room.sentence == "job 2 is queued; 3 jobs are before it"
+        room.asked_for = "gpus 2, time 4h"
+        room.say("job 2 is queued")
+        first, second, _ = clients.published[-1].content["text"].splitlines()
+        assert (first, second) == ("gpu: job 2 is queued", "  asked for: gpus 2, time 4h")
+        room.asked_for = ""
+        room.say("job 2 is queued: jobs of higher priority are before it (Priority)")
+        assert len(clients.published[-1].content["text"].splitlines()) == 2  # too long for one
+
+    asyncio.run(scenario())
+
+
+def test_while_somebody_is_asked_nothing_clears_the_box_away(
+    log: RequestLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_room, "SILENT_FOR", 0.0)
+
+    async def scenario() -> None:
+        clients = Recorder()
+        room = WaitingRoom(clients, "gpu")
+        cell = held(log, "execute_request")
+        room.hold(cell)
+        await asyncio.sleep(0.05)
+        assert clients.types()[1:] == ["stream"]
+        room.hush(cell)  # what was shown goes before the question comes
+        assert clients.types()[2:] == ["clear_output"]
+        room.say("something else")
+        await asyncio.sleep(0.05)
+        assert clients.types()[3:] == []
+        room.go_on()
+        room.hush(cell)  # the next question: what was asked and answered stays
+        await asyncio.sleep(0.05)
+        assert clients.types()[3:] == []
+        room.go_on()
+        await asyncio.sleep(0.05)
+        assert clients.types()[3:] == ["clear_output", "stream"]  # now it has been answered, and makes room
+        assert clients.published[-1].content["text"].startswith("gpu: something else")
+        room.leave()
+        assert clients.types()[5:] == ["clear_output"]
+
+    asyncio.run(scenario())
+
+
+def test_a_cell_that_runs_is_not_cleared_for_a_question_in_it(log: RequestLog) -> None:
+    async def scenario() -> None:
+        clients = Recorder()
+        room = WaitingRoom(clients, "gpu")
+        room.hush(held(log, "execute_request"))  # it is the kernel's by now
+        room.go_on()
+        room.leave()
+        assert clients.types() == []
+
+    asyncio.run(scenario())
+
+
 def test_interrupt_gives_the_cells_back_and_keeps_the_rest(log: RequestLog) -> None:
     async def scenario() -> None:
         clients = Recorder()
