@@ -15,8 +15,8 @@ from .websocket import Opcode, Websocket, WebsocketError, encode
 
 PORT = 8266
 _DEADLINE = 15.0
-#: The board reads a frame when it gets to it; in between the network holds the rest, but its stack is small.
-_PAUSE = 0.02
+#: The board puts what comes into a ring of 256 bytes, and has other things to do than to read them at once.
+_PAUSE = 0.035
 _PASSWORD, _CONNECTED, _DENIED = b"Password: ", b"WebREPL connected\r\n", b"Access denied"
 
 
