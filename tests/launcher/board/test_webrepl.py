@@ -165,7 +165,9 @@ def test_nobody_there() -> None:
             await Board(WebRepl("127.0.0.1", port)).connect()
         server.close()
         await server.wait_closed()
-        with pytest.raises(BoardGone):
+        with pytest.raises(
+            BoardGone, match=r"127.*: Connection refused\. Is it switched on, in this network"
+        ):
             await Board(WebRepl("127.0.0.1", port)).connect()
 
     asyncio.run(run())
