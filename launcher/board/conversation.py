@@ -19,6 +19,8 @@ E = TypeVar("E", Entered, Finished, Restarted, SoftReset)
 _PATIENCE = (0.4, 0.5, 0.6, 1.0, 1.0, 2.0, 3.0)
 #: After the second call some answers may still be on their way; they must not be taken for later ones.
 _QUIET = 0.15
+#: So long a board that was told to reload may take before its program begins.
+_RELOAD = 1.0
 #: A board that has not taken the code by then is not there any more.
 SILENCE = 10.0
 
@@ -265,6 +267,31 @@ class Conversation:
         self.repl.soft_reset()
         try:
             return await self._ended(SoftReset)
+        finally:
+            self._on_output = _ignore
+
+    async def reload(self, on_output: OnOutput) -> None:
+        """A fresh interpreter where the board's own program is run after a soft reset, as CircuitPython does.
+
+        It is interrupted as soon as it may have begun; ends in the raw REPL.  Raises `NotABoard`, `BoardLost`.
+        """
+        begun = asyncio.Event()
+        seen = bytearray()
+
+        def take(data: bytes) -> None:
+            seen.extend(data)
+            if b"reboot" in seen:  # in other languages than English it says something else
+                begun.set()
+            on_output(data)
+
+        self._on_output = take
+        self.repl.soft_reset()
+        self.pump()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RELOAD):
+                    await begun.wait()
+            await self.enter()
         finally:
             self._on_output = _ignore
 

@@ -154,7 +154,9 @@ class Board:
         ``on_output`` takes what boot.py prints, and the board's own words.
         """
         async with self._holding(BoardState.RESETTING):
-            if isinstance(await self._talk.soft_reset(on_output), Restarted):
+            if self._known().implementation == "circuitpython":  # it runs code.py, whatever the REPL
+                await self._talk.reload(on_output)
+            elif isinstance(await self._talk.soft_reset(on_output), Restarted):
                 await self._talk.enter()
 
     async def hard_reset(self) -> BoardInfo:

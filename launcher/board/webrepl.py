@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 
 from ...backends.contract import Receiver
 from .errors import BoardBusy, BoardGone, BoardUnreachable, Unsupported
@@ -15,8 +16,8 @@ from .websocket import Opcode, Websocket, WebsocketError, encode
 
 PORT = 8266
 _DEADLINE = 15.0
-#: The board reads a frame when it gets to it; in between the network holds the rest, but its stack is small.
-_PAUSE = 0.02
+#: The board puts what comes into a ring of 256 bytes, and has other things to do than to read them at once.
+_PAUSE = 0.035
 _PASSWORD, _CONNECTED, _DENIED = b"Password: ", b"WebREPL connected\r\n", b"Access denied"
 
 
@@ -30,6 +31,24 @@ class WrongPassword(BoardUnreachable):
             f"{where} " + ("does not take this password" if given else "wants a password"),
             "Give the target a `password_command` that prints it (`import webrepl_setup` on the board sets one)",
         )
+
+
+class NoWebRepl(BoardGone):
+    """Nothing answers in the network, or not any more."""
+
+    def __init__(self, where: str, detail: str) -> None:
+        super().__init__(where, detail)
+        self.advice = (
+            "Is it switched on, in this network, at this address, and does its boot.py start the WebREPL "
+            "(`import webrepl; webrepl.start()`)?"
+        )
+
+
+def _reason(error: OSError) -> str:
+    """asyncio puts the address into its words for a refused connection, and gives several of them as one text."""
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 class WebRepl(asyncio.Protocol):
@@ -77,9 +96,9 @@ class WebRepl(asyncio.Protocol):
                 raise BoardBusy(
                     self.describe(), "somebody else (it answers, but does not ask for the password)"
                 ) from None
-            raise BoardGone(self.describe(), f"no answer within {_DEADLINE:.0f} s") from None
+            raise NoWebRepl(self.describe(), f"no answer within {_DEADLINE:.0f} s") from None
         except OSError as error:
-            raise BoardGone(self.describe(), error.strerror or str(error)) from None
+            raise NoWebRepl(self.describe(), _reason(error)) from None
         except BaseException:
             self._drop()
             raise
@@ -128,13 +147,13 @@ class WebRepl(asyncio.Protocol):
             if frame.opcode is Opcode.PING and self._connection is not None:
                 self._connection.write(encode(Opcode.PONG, frame.payload))
             elif frame.opcode is Opcode.CLOSE:
-                self._broken(BoardGone(self.describe(), "it has closed the connection"))
+                self._broken(NoWebRepl(self.describe(), "it has closed the connection"))
             elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION):
                 self._take(frame.payload)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._broken(
-            BoardGone(self.describe(), "the connection broke" if error else "it has closed the connection")
+            NoWebRepl(self.describe(), "the connection broke" if error else "it has closed the connection")
         )
 
     def _take(self, data: bytes) -> None:

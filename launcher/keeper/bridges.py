@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...backends.serial import host_of
 from ..configuration import Target
 from ..errors import FarkernelError
 from .far_agent import FarAgent
 from .forwards import Connection
-from .lines import host_of
 from .server import BadRequest, ClientConnection, Handler
 from .visits import NoAnswer, Owner, Visitor
 

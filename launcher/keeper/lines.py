@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import logging
 import os
@@ -13,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from ..address import parse_address
+from ...backends.serial import host_of
 from ..board.contract import SerialOptions
 from ..board.far_serial import FarSerial
 from ..board.line_frames import Frame, FrameError, FrameReader, pack
@@ -55,17 +54,6 @@ def _options(request: dict[str, Any]) -> SerialOptions:
     if not isinstance(baud, int) or not isinstance(dtr, bool | None) or not isinstance(rts, bool | None):
         raise BadRequest("baud must be a number, dtr and rts true, false or null")
     return SerialOptions(baud, dtr, rts)
-
-
-def host_of(target: Target) -> Target:
-    """The machine that the board is plugged into, with the target's own settings of how it is reached."""
-    address = target.address
-    if address.host is None:
-        return dataclasses.replace(target, address=parse_address("local:"))
-    user = f"{address.user}@" if address.user else ""
-    host = f"[{address.host}]" if ":" in str(address.host) else address.host
-    port = f":{address.port}" if address.port else ""
-    return dataclasses.replace(target, address=parse_address(f"ssh://{user}{host}{port}"))
 
 
 class _FromBoard:

@@ -9,9 +9,9 @@ from typing import Any
 
 from ...backends import find_backend, kernel_of
 from ...backends.contract import Surveyed, User
+from ...backends.serial import host_of
 from ..configuration import Target
 from ..errors import FarkernelError
-from .lines import host_of
 from .programs import with_programs
 from .server import BadRequest, ClientConnection, Handler
 from .visits import Find, Owner, visit

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from ...backends import find_backend
+from ...backends import find_backend, steps_to
 from ...backends.contract import Stream, User
+from ...backends.serial import host_of
 from ..configuration import Target
 from ..errors import FarkernelError
-from .lines import host_of
 
 
 class _Listener:
@@ -54,6 +54,11 @@ async def _reach(find: Callable[[str], Target], name: str, user: User, deadline:
         target = find(name)
         if target.address.scheme == "serial" and target.address.host is not None:
             target = host_of(target)
+        elif target.address.scheme in ("serial", "webrepl"):
+            async with asyncio.timeout(deadline):
+                for step in await steps_to(target, user):
+                    await step.take()
+            return {"ok": True, "what": "", "advice": ""}
         route = find_backend(target.address.scheme).door(target, user)
         async with asyncio.timeout(deadline):
             listener = _Listener()

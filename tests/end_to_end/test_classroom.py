@@ -25,6 +25,8 @@ from ..sites.boards import VirtualBoard, microbit
 from ..sites.browser import Browser
 from ..sites.engine import DEADLINE, Engine, wait_until
 from ..sites.notebook_server import NotebookServer
+from ..sites.ssh import Sshd
+from ..sites.wire import Wire
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
@@ -92,6 +94,18 @@ def test_the_same_lesson_over_webrepl(engine: Engine, board: VirtualBoard, home:
         command = 'password_command=["echo", "secret"]'
         entry = install(f"webrepl://127.0.0.1:{port}", "--set", command)
         check_the_lesson(entry, home)
+
+
+def test_the_same_lesson_at_another_machine(engine: Engine, board: VirtualBoard, home: Path) -> None:
+    """Over SSH, with 100 ms of round trip."""
+    with Sshd(home.parent / "sshd") as host:
+        with Wire(host.port).running() as wire:
+            wire.delay = 0.05
+            config = host.write_client_config(f"HostKeyAlias [127.0.0.1]:{host.port}")
+            address = f"serial://{host.user}@127.0.0.1:{wire.port}{board.device}"
+            check_the_lesson(install(address, "--set", f"ssh_config={config}"), home)
+        engine.close()
+        wait_until(lambda: not host.agents(), "the far agent to end", 15)
 
 
 def check_the_lesson(entry: str, home: Path) -> None:

@@ -165,7 +165,9 @@ def test_nobody_there() -> None:
             await Board(WebRepl("127.0.0.1", port)).connect()
         server.close()
         await server.wait_closed()
-        with pytest.raises(BoardGone):
+        with pytest.raises(
+            BoardGone, match=r"127.*: Connection refused\. Is it switched on, in this network"
+        ):
             await Board(WebRepl("127.0.0.1", port)).connect()
 
     asyncio.run(run())
@@ -175,8 +177,10 @@ def test_something_else_there() -> None:
     async def run() -> None:
         async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
-            await reader.read()
-            writer.close()
+            try:
+                await reader.read()
+            finally:
+                writer.close()
 
         async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
