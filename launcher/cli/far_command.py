@@ -7,10 +7,12 @@ import socket
 from typing import Any
 
 from ..errors import FarkernelError, RemoteError
+from ..text import one_line
 from .asking import Asking
 
 DEADLINE = 90.0
 _PATIENCE = 30.0
+_REACH_DEADLINE = 15.0
 
 
 class FarCommandFailed(FarkernelError):
@@ -18,6 +20,21 @@ class FarCommandFailed(FarkernelError):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"{name} at the far end: {why}", "Try it there by hand, and see what it says")
+
+
+class Unreached(FarkernelError):
+    kind = "unreached"
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(one_line(what), one_line(advice))
+
+
+def reach(client: Asking, target: str) -> None:
+    """Before something that would wait for a link: a dead host costs this deadline, and no more.  Raises Unreached."""
+    answer = client.request("reach", _REACH_DEADLINE + 10, targets=[target], deadline=_REACH_DEADLINE)
+    row = (answer.get("targets") or {}).get(target) or {}
+    if not row.get("ok"):
+        raise Unreached(str(row.get("what") or "no answer"), str(row.get("advice") or ""))
 
 
 class FarCommand:

@@ -14,11 +14,10 @@ from ..fleet.roster import Environment, Roster
 from ..text import one_line
 from . import copying_over
 from .asking import Asking
-from .far_command import FarCommand
+from .far_command import FarCommand, reach
 from .fleet_servers import Answer
 
 _AT_A_TIME = 10
-_REACH_DEADLINE = 15.0
 _WHEELS = ".cache/farkernel/wheels"  # in the home there
 _BOOT = (
     "import sys\nPROGRAM = sys.stdin.buffer.read(int(sys.argv[1])).decode()\n"
@@ -58,7 +57,7 @@ def on_hosts(action: str, roster: Roster) -> Iterator[Answer]:
 def _one(host: str, action: str, environment: Environment, title: str) -> Answer:
     try:
         with Asking() as client:
-            _reach(client, host)
+            reach(client, host)
             order = {
                 "directory": environment.directory,
                 "kernels": environment.kernelspecs,
@@ -78,14 +77,6 @@ def _one(host: str, action: str, environment: Environment, title: str) -> Answer
             return Answer(host, () if change is None else (change,))
     except FarkernelError as error:
         return Answer(host, error=error)
-
-
-def _reach(client: Asking, host: str) -> None:
-    """A dead host costs its deadline, and no more."""
-    answer = client.request("reach", _REACH_DEADLINE + 10, targets=[host], deadline=_REACH_DEADLINE)
-    row = (answer.get("targets") or {}).get(host) or {}
-    if not row.get("ok"):
-        raise HostFailed(str(row.get("what") or "no answer"))
 
 
 def _ask(client: Asking, host: str, order: dict[str, Any]) -> dict[str, Any]:

@@ -18,12 +18,11 @@ from . import copying_over
 from .arguments import add_json
 from .asking import Asking
 from .elsewhere import take_up
-from .far_command import FarCommand
+from .far_command import FarCommand, reach
 from .fleet_status import chosen
 from .kernels import STOP_DEADLINE, listing
 from .output import emit, say
 
-_REACH_DEADLINE = 15.0
 _AT_A_TIME = 10
 _BOOT = "import sys\nexec(compile(sys.stdin.buffer.read(int(sys.argv[1])), 'setting_aside', 'exec'))"
 
@@ -160,7 +159,7 @@ def _reset(each: Setback, reboot: bool) -> dict[str, Any]:
     }
     try:
         with Asking() as client:
-            _reach(client, each.host)
+            reach(client, each.host)
             result["ended"] = _end_kernels(client, each.host)
             if each.directory:
                 result["directory"] = _set_back(client, each)
@@ -170,21 +169,6 @@ def _reset(each: Setback, reboot: bool) -> dict[str, Any]:
     except FarkernelError as error:
         return {**result, "what": error.what, "advice": error.advice}
     return {**result, "ok": True}
-
-
-def _reach(client: Asking, host: str) -> None:
-    """A dead host costs its deadline, and no more."""
-    answer = client.request("reach", _REACH_DEADLINE + 10, targets=[host], deadline=_REACH_DEADLINE)
-    row = (answer.get("targets") or {}).get(host) or {}
-    if not row.get("ok"):
-        raise Unreached(str(row.get("what") or "no answer"), str(row.get("advice") or ""))
-
-
-class Unreached(FarkernelError):
-    kind = "unreached"
-
-    def __init__(self, what: str, advice: str) -> None:
-        super().__init__(one_line(what), one_line(advice))
 
 
 def _end_kernels(client: Asking, host: str) -> int:

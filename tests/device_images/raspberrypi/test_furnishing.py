@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -178,6 +179,36 @@ def test_a_copy_is_whole_or_not_there(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["pi01.img"]
     assert place.read_text() == "whole"
     assert place.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_disk_without_room_is_told_before_anything_is_copied(tmp_path: Path) -> None:
+    source = tmp_path / "raspios.img"
+    source.write_bytes(os.urandom(2 << 20))
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=True)
+    try:
+        with (
+            pytest.raises(NoRoom, match=r"small has 1 MiB free, and 2 MiB are needed"),
+            fresh_file(small / "pi.img") as fresh,
+        ):
+            copy_image(source, fresh, lambda done, total: None)
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_an_image_that_is_mounted_is_left_alone(tmp_path: Path) -> None:
+    place = tmp_path / "pi01.img"
+    place.write_bytes(bytes(1 << 20))
+    command = ["losetup", "--find", "--show", str(place)]
+    device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        with pytest.raises(ImageInUse, match=rf"is in use: it is mounted by {device}\."), fresh_file(place):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == ["pi01.img"]
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def test_a_device_is_not_written_to() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from farkernel.kernelspecs import entries
 from farkernel.launcher import configuration
-from farkernel.launcher.cli import main
+from farkernel.launcher.cli import fleet_hosts, fleet_servers, main
+from farkernel.launcher.fleet.plan import Change
+from farkernel.launcher.fleet.roster import Environment
 
 Captured = pytest.CaptureFixture[str]
 
@@ -182,3 +185,61 @@ def test_hostile_texts_stay_texts(place: Path, capsys: Captured) -> None:
     (entry,) = entries.installed()
     assert entry.display_name == "pi1 · " + student.replace("\u202e", "")
     assert configuration.load().targets["pi1"].address.host == "pi1"
+
+
+# -- what other machines say -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "what", "advice"),
+    [
+        ("farkernel: x is wrong. Mend it\n", "x is wrong", "Mend it"),
+        ("boom\x1b[31m", "boom", "Try it there by hand: farkernel fleet apply --system"),
+        ("", "it said nothing", "Try it there by hand: farkernel fleet apply --system"),
+    ],
+)
+def test_why_a_server_failed(said: str, what: str, advice: str) -> None:
+    error = fleet_servers.ServerFailed(said)
+    assert (error.what, error.advice) == (what, advice)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"null",
+        b'{"changes": 3}',
+        b'{"changes": [{}]}',
+        b'{"changes": [{"how": "eat"}]}',
+        b"\xff",
+    ],
+)
+def test_answers_of_servers_that_make_no_sense(said: bytes) -> None:
+    with pytest.raises(fleet_servers.ServerFailed, match="its answer cannot be read"):
+        list(fleet_servers._changes("hub", said))
+
+
+def test_answers_of_servers_are_made_fit_for_a_terminal() -> None:
+    said = json.dumps(
+        {"changes": [{"how": "add", "kind": "target", "name": "a\x1b[2J\nb", "detail": "\x07"}]}
+    )
+    assert list(fleet_servers._changes("hub", said.encode())) == [Change("add", "target", "a b", "", "hub")]
+
+
+def test_what_a_host_lacks() -> None:
+    environment = Environment("class", ("ipykernel", "numpy"))
+    cases: list[tuple[dict[str, Any], str | None]] = [
+        ({"python": None, "missing": ["numpy"]}, "/opt/farkernel/class"),
+        ({"python": "3.13.5", "missing": [], "kernelspec": True}, None),
+        (
+            {"python": "3.13.5", "missing": ["numpy\x1b[2J"], "kernelspec": False},
+            "without numpy; no kernelspec",
+        ),
+        ({"python": "3.13.5", "missing": 7, "kernelspec": True}, "without ipykernel, numpy"),
+        ({}, "/opt/farkernel/class"),
+    ]
+    for found, detail in cases:
+        change = fleet_hosts._change("pi1", environment, found)
+        assert (change.detail if change else None) == detail
