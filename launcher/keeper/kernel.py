@@ -45,8 +45,8 @@ _PRIORITIES = {
     "iopub": Priority.OUTPUT,
 }
 _STOP_GRACE = 5.0
-# For a front end whose connection breaks to come back, as when the keeper is started again.
-_LOST = 10
+# For a front end whose connection breaks to come back (`launcher.client` tries every 30 s at the least).
+_LOST = 40
 _ACKNOWLEDGE_EVERY = 0.5
 NO_KERNEL = "no-kernel"
 """The agent's kind of error (`launcher.agent.problems`)."""
@@ -188,10 +188,13 @@ class Kernel:
                 await self._owner.place(self)
             await self._owner.inquire(self.target)
             held = self._enter()
-            place = await notebook_directory(self.facts.cwd)
             self.facts.started = True
             if self.state is KernelState.WAITING:
                 self._move(KernelState.STARTING)
+            if held.costly is not None and not held.up:
+                # A queue may take hours, and what is known of a directory changes whenever the notebook is saved.
+                await held.agent.request("list")
+            place = await notebook_directory(self.facts.cwd)
             if self.facts.notebook and self.facts.far_life == 1:
                 await self._look_for_left_behind(held)
             await self._ask_resources()

@@ -15,9 +15,10 @@ import pytest
 
 from ..sites.browser import Browser
 from ..sites.engine import Engine, wait_until
-from ..sites.notebook_page import OUTPUT, Shoot, no_news, open_a_notebook, run_cell, shut_down
+from ..sites.notebook_page import OUTPUT, Shoot, no_news, open_a_notebook, run_cell
 from ..sites.notebook_server import NotebookServer
 from ..sites.slurm import SlurmSite
+from .test_browser import shut_down
 
 pytestmark = [pytest.mark.servers]
 
@@ -176,16 +177,25 @@ def test_giving_up_while_waiting_leaves_no_job(
     assert len(queue.ours()) == 1  # the kernel is still wanted
     shut_down(browser)
     wait_until(lambda: not queue.ours(), "the page's job to be cancelled")
-    running = [papermill(home), nbclient(home, 60)]
+    executed = nbclient(home, 60)
     with server.session("session.ipynb", "gpu") as session:
         session.execute("1")
-        wait_until(lambda: len(queue.waiting()) == 3, "all jobs to be in the queue", deadline=60)
+        wait_until(lambda: len(queue.waiting()) == 2, "both jobs to be in the queue", deadline=60)
         server.rest("DELETE", f"api/sessions/{session.id}")
-        for process in running:
-            process.send_signal(signal.SIGINT)  # Ctrl-C
-        for process in running:
-            process.communicate(timeout=60)
-    wait_until(lambda: not queue.ours(), "all jobs to be cancelled")
+        executed.send_signal(signal.SIGINT)  # Ctrl-C
+        executed.communicate(timeout=60)
+    wait_until(lambda: not queue.ours(), "both jobs to be cancelled")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+def test_a_program_that_is_killed_while_its_job_waits_leaves_no_job(queue: Queue, home: Path) -> None:
+    """papermill does not shut its kernel down then, and no notebook can come back to it."""
+    process = papermill(home)
+    wait_until(lambda: len(queue.waiting()) == 1, "its job to be in the queue", deadline=60)
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until(lambda: not queue.ours(), "its job to be cancelled", deadline=90)
 
 
 def wait_for_box(browser: Browser, prompt: str) -> None:
