@@ -112,6 +112,17 @@ def statuses() -> dict[str, dict[str, Any]]:
     return {row["host"]: row for row in found}
 
 
+def all_up(deadline: float = 600) -> dict[str, dict[str, Any]]:
+    """Where four of them share a busy core, the first logins may take longer than anybody waits for one."""
+    end = time.monotonic() + deadline
+    while True:
+        seen = statuses()
+        down = {name: row["what"] for name, row in seen.items() if row["state"] != "up"}
+        if not down:
+            return seen
+        assert time.monotonic() < end, down
+
+
 def member_of(engine: Engine, kernel: str) -> str:
     return str(engine.kernel(kernel)["member"])
 
@@ -120,9 +131,8 @@ def test_a_class(pis: dict[str, PiMachine], engine: Engine, home: Path) -> None:
     farkernel("fleet", "apply", str(home / "class.toml"))
     assert "class" in KernelSpecManager().get_all_specs()
     began = time.monotonic()
-    seen = statuses()
-    print(f"first look at all: {time.monotonic() - began:.0f} s")
-    assert {name: row["state"] for name, row in seen.items()} == dict.fromkeys(pis, "up")
+    seen = all_up()
+    print(f"all of them answer after {time.monotonic() - began:.0f} s; load {os.getloadavg()[0]:.0f}")
     assert {(row["temperature"], row["model"]) for row in seen.values()} == {
         (52.1, "Raspberry Pi 4 Model B Rev 1.5")
     }
