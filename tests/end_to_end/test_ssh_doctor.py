@@ -153,7 +153,13 @@ def test_each_step_on_the_way_where_it_is_wrong(site: Site) -> None:
     only_keys = ("PasswordAuthentication no",)
     wrong(site, "authentication", "will not be let in", "id (refused)", "ssh-copy-id", lines=only_keys)
     (host.directory / "authorized_keys").write_text(authorized)
-    wrong(site, "route", "was not let in", "farkernel login far", lines=("PubkeyAuthentication no",))
+    wrong(
+        site,
+        "route",
+        "'s password\", and nobody is here",
+        "farkernel login far",
+        lines=("PubkeyAuthentication no",),
+    )
 
 
 def test_each_step_at_the_far_end_where_it_is_wrong(site: Site, home: Path) -> None:
