@@ -83,7 +83,8 @@ class Pbs:
         return argv
 
     def submitted(self, said: Said) -> str:
-        match = re.search(r"^([0-9]+(?:\.[\w.-]+)?)\s*$", said.out, re.MULTILINE | re.ASCII)
+        # "12.server"; "12[].server" where somebody's options make an array of it: then it can at least be cancelled.
+        match = re.search(r"^([0-9]+(?:\[[0-9]*\])?(?:\.[\w.-]+)?)\s*$", said.out, re.MULTILINE | re.ASCII)
         if said.status == 0 and match:
             return match[1]
         if said.status != 0 and not _NO_ANSWER.search(said.err):

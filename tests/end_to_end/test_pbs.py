@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from farkernel.launcher.discovery.cluster import read_cluster
 from ..sites.batch_notebook import Notebook
 from ..sites.engine import Engine, collect, wait_until
 from ..sites.pbs import PbsSite
+from ..sites.ssh import Sshd
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
@@ -28,6 +30,74 @@ def site(
     yield site
     engine.close()
     site.stop()
+
+
+def test_the_stand_in_says_what_the_real_ones_said(site: PbsSite, tmp_path: Path) -> None:
+    """As the transcripts have it (tests/backends/batch/fixtures): unknown, finished, no such queue."""
+
+    def run(*argv: str) -> tuple[int, str]:
+        program, *arguments = argv
+        done = subprocess.run(
+            [site.bin / program, *arguments], input="exit 0\n", capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stderr.strip()
+
+    torque = site.flavour == "torque"
+    assert run("qsub", "-N", "x", "-q", "nosuch") == (170, "qsub: Unknown queue")
+    error = "Unknown Job Id Error" if torque else "Unknown Job Id"
+    assert run("qstat", "-f", "99999") == (153, f"qstat: {error} 99999.ctl")
+    unknown = "nonexistent job id: 99999" if torque else "Unknown Job Id 99999.ctl"
+    assert run("qdel", "99999") == (153, f"qdel: {unknown}")
+    run("qsub", "-N", "x")
+    wait_until(lambda: not site.jobs(), "the job to end")
+    if torque:
+        why = "Request invalid for state of job MSG=invalid state for job - COMPLETE"
+        assert run("qdel", "0") == (170, f"qdel: {why} 0.ctl")
+        assert run("qstat", "-f", "0.ctl") == (0, "")
+    else:
+        assert run("qdel", "0") == (35, "qdel: Job has finished 0.ctl")
+        history = "use -x or -H to obtain historical job information"
+        assert run("qstat", "-f", "0.ctl") == (35, f"qstat: 0.ctl Job has finished, {history}")
+        assert run("qstat", "-x", "-f", "0.ctl") == (0, "")
+
+
+@pytest.fixture
+def login(site: PbsSite, engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    """The commands are there, and not here."""
+    monkeypatch.setenv("PATH", os.environ["PATH"].replace(f"{site.bin}{os.pathsep}", ""))
+    with Sshd(home.parent / "sshd") as host:
+        host.environment["PATH"] = f"{site.bin}:{host.environment['PATH']}"
+        host.write_client_config()
+        host.restart()
+        engine.target(
+            "batch",
+            address=host.address.replace("ssh://", f"{site.flavour}://") + "/workq",
+            ssh_config=str(host.client_config),
+            kernel="python3",
+            resources={"time": "1h"},
+        )
+        yield host
+        engine.close()
+
+
+def test_through_a_login_host(login: Sshd, site: PbsSite, engine: Engine, notebooks: list[Notebook]) -> None:
+    """Queue, kernel, restart, somebody else's qdel: all over one login."""
+    (site.directory / "slots").write_text("0")
+    notebook = Notebook("batch")
+    notebooks.append(notebook)
+    notebook.ready()
+    msg_id = notebook.client.execute("import os; print(os.environ['PBS_JOBID'])")
+    notebook.said("is queued in workq: Insufficient amount of resource: ncpus (R: 1 A: 0 T: 2)")
+    (site.directory / "slots").write_text("1")
+    assert collect(notebook.client, msg_id).text.endswith("0.ctl\n")
+    notebook.manager.restart_kernel()
+    notebook.ready()
+    assert site.jobs("R") == ["0.ctl"]
+    msg_id = notebook.client.execute("import time; time.sleep(100)")
+    subprocess.run([str(site.bin / "qdel"), "0"], check=True)
+    error = collect(notebook.client, msg_id).error
+    assert "job 0.ctl is over: it was cancelled by root@login" in error
+    assert (site.calls("qsub"), login.logins(), login.agents()) == (1, 1, [])
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -110,16 +109,12 @@ class Server:
     def _start(self, job: Entry) -> None:
         names = [f"PBS_STANDIN={self.directory}", f"PBS_JOBID={job.number}", f"PBS_JOBNAME={job['Job_Name']}"]
         # The shell between us and the job writes its exit status down.
-        lines = 'sh "$1/script" </dev/null >/dev/null 2>&1; echo $? >"$1/.status"; mv "$1/.status" "$1/exit_status"'
-        process = subprocess.Popen(
-            ["env", *names, *job["environment"].splitlines(), "sh", "-c", lines, "sh", str(job.path)],
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-        )
-        job["pid"] = str(process.pid)
+        lines = 'cd /; sh "$1/script"; echo $? >"$1/.status"; mv "$1/.status" "$1/exit_status"'
+        words = ["env", *names, *job["environment"].splitlines(), "sh", "-c", lines, "sh", str(job.path)]
+        # Nobody's child as far as this process is concerned, which may be the test's own.
+        nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+        pid = os.posix_spawnp(words[0], words, os.environ, file_actions=nothing, setsid=True)
+        job["pid"] = str(pid)
         job["start"] = str(time.time())
         job["comment"] = f"Job run on ({os.uname().nodename}:ncpus=1)"
         job["job_state"] = "R"
@@ -170,11 +165,19 @@ class Server:
         if "-Qf" in arguments:
             return self._queues()
         status = 0
+        history = self.torque or "-x" in arguments
         for number in arguments[arguments.index("-f") + 1 :]:
-            job = Entry(self.directory / "jobs" / number)
+            job = Entry(self.directory / "jobs" / self._named(number))
             if not job.path.exists():
-                sys.stderr.write(f"qstat: Unknown Job Id {number}\n")
+                error = "Unknown Job Id Error" if self.torque else "Unknown Job Id"
+                sys.stderr.write(f"qstat: {error} {self._named(number)}\n")
                 status = 153
+                continue
+            if job["job_state"] == "F" and not history:
+                sys.stderr.write(
+                    f"qstat: {number} Job has finished, use -x or -H to obtain historical job information\n"
+                )
+                status = 35
                 continue
             state = job["job_state"].replace("F", "C" if self.torque else "F")
             used = time.strftime("%H:%M:%S", time.gmtime(time.time() - float(job["start"] or time.time())))
@@ -194,6 +197,11 @@ class Server:
                     print(f"    {name} = {value[:60]}" + (f"\n\t{value[60:]}" if value[60:] else ""))
             print()
         return status
+
+    @staticmethod
+    def _named(number: str) -> str:
+        """A number alone means one of this server's."""
+        return number if "." in number else f"{number}.ctl"
 
     def qselect(self, arguments: list[str]) -> int:
         self.turn()
@@ -230,13 +238,19 @@ class Server:
         return 0
 
     def qdel(self, arguments: list[str]) -> int:
-        job = Entry(self.directory / "jobs" / arguments[0])
+        name = self._named(arguments[0])
+        job = Entry(self.directory / "jobs" / name)
         if not job.path.exists():
-            sys.stderr.write(f"qdel: Unknown Job Id {arguments[0]}\n")
+            unknown = f"nonexistent job id: {arguments[0]}" if self.torque else f"Unknown Job Id {name}"
+            sys.stderr.write(f"qdel: {unknown}\n")
             return 153
-        if job["job_state"] == "F":
-            sys.stderr.write(f"qdel: Request invalid for state of job {arguments[0]}\n")
+        if job["job_state"] == "F" and self.torque:
+            why = "Request invalid for state of job MSG=invalid state for job - COMPLETE"
+            sys.stderr.write(f"qdel: {why} {name}\n")
             return 170
+        if job["job_state"] == "F":
+            sys.stderr.write(f"qdel: Job has finished {name}\n")
+            return 35
         self.end(job, "271", "and terminated by root@login")
         return 0
 
