@@ -323,6 +323,23 @@ def test_fifty_kernels_cost_few_commands(wrappers: Wrappers, slurm: SlurmSite, e
     print("commands:", len(wrappers.calls()), "queries in the quiet part per minute:", rate * 60)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_warnings_before_the_end(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:
+    """10 and 2 minutes before: of jobs of 11 and of 3 minutes that is after one."""
+    for limit in ("11m", "3m"):
+        target(engine, resources={"time": limit})
+        notebooks.append(Notebook("gpu"))
+        notebooks[-1].ready(60)
+    for each in notebooks:
+        each.client.execute("import time; time.sleep(100)")
+    began = time.monotonic()
+    for each, minutes in zip(notebooks, (10, 2), strict=True):
+        text = each.said(f"allocation ends in {minutes} minutes", 100)
+        assert "and the kernel with it: save what you need" in text
+    assert time.monotonic() - began < 75
+
+
 def test_idle_gives_the_job_back(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:
     target(engine, idle="4s")
     notebooks.append(Notebook("gpu"))

@@ -74,6 +74,7 @@ class SlurmSite:
         self.root = root
         self._cpus = cpus
         self._job_age = job_age
+        self.expected: Sequence[str] = _NODES
         self._host = platform.node().split(".")[0]
 
     @property
@@ -199,7 +200,7 @@ class SlurmSite:
         deadline = time.monotonic() + 30
         while True:
             said = self.command("sinfo", "--noheader", "--Node", "--states=idle", "--format=%N", check=False)
-            if set(said.split()) >= set(_NODES):
+            if set(said.split()) >= set(self.expected):
                 return
             if time.monotonic() > deadline:
                 raise AssertionError(
