@@ -6,6 +6,7 @@ import ast
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from .conversation import Conversation
 from .errors import BoardError, BoardException, BoardGone, BoardLost, NotABoard, TooMuchCode, Unsupported
 from .folder_server import FolderServer
 from .identity import identify
-from .raw_repl import Finished, ReplError, ReplState, Restarted
+from .raw_repl import PIECE, Finished, ReplError, ReplState, Restarted
 from .shared_folder import SharedFolder
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ _m.bootloader()
 #: Code up to this size goes without a question to boards that hold it as a whole.
 _MUCH = 1500
 _FREE = b"import gc\ngc.collect()\nprint(gc.mem_free())"
+
+_UNREADABLE = re.compile(rb'Traceback [^\n]*\n  File "<stdin>", line \d+\r\n(?:Syntax|Indentation)Error: ')
 
 _B = BoardState
 MOVES: dict[BoardState, frozenset[BoardState]] = {
@@ -265,6 +268,10 @@ class Board:
         self._began = asyncio.get_running_loop().time()
         try:
             event = await self._talk.run(data, on_output)
+            if len(data) > PIECE and not self._talk.repl.raw_paste and _was_not_read(event):
+                event = await self._talk.run(
+                    data, on_output
+                )  # nothing of it has run: bytes may have been lost
         except ReplError as error:
             raise BoardError(str(error), 'Write it as an escape, such as "\\x04"') from None
         return self._finished(event)
@@ -395,6 +402,11 @@ class Board:
                 raise ReplError(f"a board that is {self.state.value} cannot become {state.value}")
             self.state = state
             self.on_state(state, said)
+
+
+def _was_not_read(event: Finished | Restarted) -> bool:
+    """The code itself could not be compiled (and not something that it imports or evaluates)."""
+    return isinstance(event, Finished) and _UNREADABLE.match(event.traceback) is not None
 
 
 def _ignore(data: bytes) -> None:

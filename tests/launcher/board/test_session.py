@@ -181,6 +181,39 @@ def test_code_without_raw_paste_goes_in_pieces(old: VirtualBoard) -> None:
     asyncio.run(run())
 
 
+class Losing(SerialLine):
+    """A line that loses one bracket of the code, once."""
+
+    lost = 0
+
+    def write(self, data: bytes) -> None:
+        if b"print(n)" in data and not self.lost:
+            self.lost += 1
+            data = data.replace(b"print(n)", b"print(n", 1)
+        super().write(data)
+
+
+def test_code_that_lost_something_on_its_way_is_sent_again(old: VirtualBoard) -> None:
+    """Nothing of code that cannot be compiled has run; without raw-paste a busy board drops bytes."""
+
+    async def run() -> None:
+        line = Losing(str(old.device))
+        board = Board(line)
+        await board.connect()
+        output = bytearray()
+        assert await board.execute("n = 5  # some words\n" * 20 + "print(n)\n", output.extend) == b""
+        assert output == b"5\r\n"
+        assert line.lost == 1
+        # An error of the code itself stays one, and what has run is not run again.
+        assert b"SyntaxError" in await board.execute("n = 1\n" * 60 + "n = = 2", nobody)
+        failed = await board.execute("n += 1\n" * 50 + "exec('n = = 2')\n", nobody)
+        assert b"SyntaxError" in failed
+        assert await board.evaluate("n") == 55
+        await board.close()
+
+    asyncio.run(run())
+
+
 def test_64_kb_of_code_for_the_old_firmware(old: VirtualBoard) -> None:
     """It would stop dead when it cannot hold it as a whole; what just fits runs."""
 
