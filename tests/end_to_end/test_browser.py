@@ -15,7 +15,16 @@ import pytest
 
 from ..sites.browser import Browser
 from ..sites.engine import Engine, wait_until
-from ..sites.notebook_page import OUTPUT, Shoot, card, no_news, open_a_notebook, run_cell, wait_for_kernel
+from ..sites.notebook_page import (
+    OUTPUT,
+    Shoot,
+    card,
+    no_news,
+    open_a_notebook,
+    run_cell,
+    shut_down,
+    wait_for_kernel,
+)
 from ..sites.notebook_server import NotebookServer
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
@@ -72,11 +81,6 @@ def work_in_a_notebook(browser: Browser, shoot: Shoot, restart: str) -> None:
     run_cell(browser, "print('x' in globals(), 'after the restart')")
     browser.wait_text(OUTPUT, "False after the restart")
     shoot("restarted")
-
-
-def shut_down(browser: Browser) -> None:
-    """By the Kernel menu."""
-    browser.choose(".lm-MenuBar-itemLabel", "Kernel", "Shut Down Kernel")
 
 
 def test_jupyterlab(engine: Engine, server: NotebookServer, browser: Browser, shoot: Shoot) -> None:

@@ -88,3 +88,8 @@ def open_a_notebook(server: NotebookServer, browser: Browser, name: str) -> None
     browser.go(server.url("lab"))
     browser.click(card(name))
     wait_for_kernel(server, browser, name)
+
+
+def shut_down(browser: Browser) -> None:
+    """By the Kernel menu."""
+    browser.choose(".lm-MenuBar-itemLabel", "Kernel", "Shut Down Kernel")
