@@ -12,7 +12,7 @@ import functools
 import textwrap
 import zlib
 
-from ..archive import PACKAGE, build_archive, errand_text
+from ..archive import PACKAGE, cache_directory, errand_text, stored_archive
 from ..boot import PYTHONS
 from .ends import BAD_NAME, NO_PYTHON
 
@@ -96,14 +96,25 @@ exit {no_python}
 @functools.lru_cache(maxsize=1)
 def job_script() -> str:
     """Pure ASCII, about 100 KiB: schedulers take some MiB (slurm.conf(5): max_script_size)."""
-    return _script(_lines(build_archive().content))
+    return _script(_agent())
 
 
 def job_script_with_door(own: str, other: str) -> str:
     """With a door that has this key and certificate (PEM), and opens to who has the other certificate's key."""
-    door = zlib.compress(errand_text("doorway").encode(), 9)
-    parts = [build_archive().content, door, own.encode("ascii"), other.encode("ascii")]
-    return _script("\n\n".join(map(_lines, parts)))
+    return _script(
+        "\n\n".join([_agent(), _door(), _lines(own.encode("ascii")), _lines(other.encode("ascii"))])
+    )
+
+
+# Once, and never in two threads at a time, in which Python 3.11 cannot parse (ast: "recursion depth mismatch").
+@functools.lru_cache(maxsize=1)
+def _agent() -> str:
+    return _lines(stored_archive(cache_directory()).content)
+
+
+@functools.lru_cache(maxsize=1)
+def _door() -> str:
+    return _lines(zlib.compress(errand_text("doorway").encode(), 9))
 
 
 def _lines(content: bytes) -> str:

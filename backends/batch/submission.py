@@ -72,9 +72,7 @@ class Submission:
         if not doubtful:
             self.record.door = asdict(await asyncio.to_thread(make_door_keys))
         self._journal.save(self.record)
-        script = await asyncio.to_thread(
-            self._script
-        )  # when it is the first one, it takes a quarter of a second
+        script = self._script()
         while True:
             if doubtful:
                 job = await self._look_for(report)

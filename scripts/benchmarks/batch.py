@@ -31,8 +31,8 @@ OURS = "farkernel"
 _GIVEN = re.compile(r"^\[(\S+)\] sched(?:/backfill: _start_job: Started| *: Allocate) JobId=", re.MULTILINE)
 
 WHY_NOT = (
-    "remote_ikernel 0.4.6 takes no part: its Slurm mode waits for the line 'srun: Node X, 1 tasks started', which srun "
-    "has not printed since 20.11, and beyond that it ends on Python 3 with a TypeError (a colon is looked for in the "
+    "remote_ikernel 0.4.6 takes no part: its Slurm mode waits for the line 'srun: Node X, 1 tasks started', and srun "
+    "22.05 prints another one; beyond that it ends on Python 3 with a TypeError (a colon is looked for in the "
     "bytes of the node's name)"
 )
 

@@ -148,9 +148,13 @@ class Server:
             return 170
         place = self.directory / "jobs"
         place.mkdir(exist_ok=True)
-        number = f"{len(list(place.iterdir()))}.ctl"
         script = sys.stdin.read()
-        (place / number).mkdir()
+        number = ""
+        while not number:
+            with contextlib.suppress(FileExistsError):  # two may come at once
+                following = f"{len(list(place.iterdir()))}.ctl"
+                (place / following).mkdir()
+                number = following
         job = Entry(place / number)
         job["script"] = script
         job["Job_Name"] = options["-N"]
