@@ -15,10 +15,9 @@ import pytest
 
 from ..sites.browser import Browser
 from ..sites.engine import Engine, wait_until
-from ..sites.notebook_page import OUTPUT, Shoot, no_news, open_a_notebook, run_cell
+from ..sites.notebook_page import OUTPUT, Shoot, no_news, open_a_notebook, run_cell, shut_down
 from ..sites.notebook_server import NotebookServer
 from ..sites.slurm import SlurmSite
-from .test_browser import shut_down
 
 pytestmark = [pytest.mark.servers]
 
