@@ -3,7 +3,7 @@
 It runs beside the job's agent and gives whoever holds the other certificate a ``/bin/sh -s``, as ssh would.  Both ends
 accept one certificate each and no other, so no authority is trusted and no name is compared.
 
-The certificates come on the job's stdin (backends/batch/tls.py makes them); the ports to be tried are told by the
+The certificates come on the job's stdin (backends/batch/door_keys.py makes them); the ports to be tried are told by the
 other end's, so that it can be found without a shared home.
 """
 
