@@ -81,7 +81,8 @@ def test_ten_at_once(kernel: str, furnished: Engine, home: Path, name: str) -> N
     else:
         assert len(succeeded) == (0 if chosen.fails else TEN), ended
     assert leftovers(home.parent) == []
-    targets = {"here", "brief", "spare"} | ({"another"} if name == "add" else set())
+    added = {"add": {"another"}, "fleet apply": {"class", "pi1"}}
+    targets = {"here", "brief", "spare"} | added.get(name, set())
     assert set(load().targets) == targets - ({"spare"} if name == "remove" else set())
     keepers = subprocess.run(
         ["pgrep", "-f", "--", f"{sys.executable} -P -m farkernel.launcher.keeper"],
