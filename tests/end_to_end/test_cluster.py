@@ -217,7 +217,7 @@ def test_nodes_without_sshd_and_a_site_without_steps(
         assert notebook.run(WHERE) == f"{only_job(cluster)} c1"
         notebook.manager.shutdown_kernel()
         wait_until(lambda: not cluster.jobs(), "the job to be given back")
-    said = doctor(engine)
+        said = doctor(engine)
     assert said["scheduler"] == "Slurm answers; jobs were last entered by: door"
     assert "on c1, entered by: door" in said["kernel"]
 
