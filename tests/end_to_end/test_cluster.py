@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,13 +18,16 @@ from ..sites.cluster import ClusterSite, NodeSshd, UserSshd
 from ..sites.engine import Engine, collect, run_cell, wait_until
 from ..sites.netns import Network
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(150)]
+# One after the other: the machines' control groups and names are there once.
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(150), pytest.mark.xdist_group("cluster")]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSite]:
+def site() -> Iterator[ClusterSite]:
+    # Sockets lie in it: pytest's own directories have longer paths than those may have.
+    root = Path(tempfile.mkdtemp(prefix="c", dir=os.environ["FARKERNEL_TEST"]))
     with Network() as network:
-        site = ClusterSite(tmp_path_factory.mktemp("cluster"), network, accounts=True)
+        site = ClusterSite(root, network, accounts=True)
         try:
             site.start()
             yield site
