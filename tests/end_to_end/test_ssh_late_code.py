@@ -62,7 +62,7 @@ def test_a_code_that_is_wanted_again_is_asked_for_in_the_cell(
         )
         run_cell(browser, "print('x', '+ 1 is', x + 1)")
         answer(browser, shoot, "again", "000000")
-        browser.wait(f"document.querySelectorAll('{ANSWER}').length === 1")
+        browser.wait_text(OUTPUT, "········")  # that question is over, and the next one comes
         browser.wait_text(STATUS, "Busy")
         answer(browser, shoot, "after-a-wrong-one", code(1))
         browser.wait_text(OUTPUT, "x + 1 is 42")
@@ -74,8 +74,16 @@ def test_a_code_that_is_wanted_again_is_asked_for_in_the_cell(
 def answer(browser: Browser, shoot: Shoot, step: str, text: str) -> None:
     browser.wait_text(ASKED, "(root@127.0.0.1:")
     shoot(step)
-    browser.click(ANSWER)
-    browser.type(text)
+    value = f"document.querySelector('{ANSWER}').value"
+
+    def typed() -> bool:
+        """The box may have just come, and not listen yet."""
+        browser.evaluate(f"{value} = ''")
+        browser.click(ANSWER)
+        browser.type(text)
+        return bool(browser.evaluate(value) == text)
+
+    wait_until(typed, "the box to take what is typed")
     browser.press("Enter")
 
 
