@@ -24,7 +24,8 @@ from _driver import Notebook
 from _site import PYTHON_KERNEL, local_spec, menu_entry, site
 from _ssh_contestants import PORT_NAMES
 from report import Benchmark, Contestant, finish, limit
-from tests.sites.slurm import SlurmSite, free_ports
+from tests.sites.slurm import SlurmSite
+from tests.sites.ssh import free_port
 
 BY_HAND = "started by the job's own script"
 OURS = "farkernel"
@@ -60,7 +61,9 @@ class Arena:
             "signature_scheme": "hmac-sha256",
             "key": uuid.uuid4().hex,
         }
-        file.write_text(json.dumps({**about, **dict(zip(PORT_NAMES, free_ports(5), strict=True))}))
+        file.write_text(
+            json.dumps({**about, **dict(zip(PORT_NAMES, (free_port() for _ in PORT_NAMES), strict=True))})
+        )
         kernel = " ".join(PYTHON_KERNEL).replace("{connection_file}", str(file))
         words = ["sbatch", "--parsable", "--output=/dev/null", "--chdir=/", f"--wrap=exec {kernel}"]
         return self._first({"argv": words, "file": str(file)})
