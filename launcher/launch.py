@@ -12,6 +12,7 @@ import os
 import queue
 import signal
 import sys
+import threading
 from typing import Any
 
 from .client import KeeperClient
@@ -149,9 +150,7 @@ def launch(entry: str, connection_file: str) -> int:
     connection = read_connection_file(connection_file)
     with KeeperClient() as client:
         foreground = Foreground(client)
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # SimpleQueue.put may be called from a signal handler, in the middle of a get.
-            signal.signal(signum, lambda number, _: foreground.happened.put(("signal", number)))
+        hear_signals(foreground.happened)
         return foreground.run(
             {
                 # An id of ours makes the request repeatable; the answer says which kernel it really is.
@@ -167,6 +166,24 @@ def launch(entry: str, connection_file: str) -> int:
                 "life": None,
             }
         )
+
+
+def hear_signals(happened: queue.SimpleQueue[Any]) -> None:
+    """Through a pipe and a thread: Python runs handlers in the main thread only, and a signal that comes in the moment
+    before that begins to wait for the queue would be seen when something else happens.
+    """
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+
+    def pass_on() -> None:
+        while numbers := os.read(heard, 64):
+            for number in numbers:
+                happened.put(("signal", number))
+
+    threading.Thread(target=pass_on, name="signals", daemon=True).start()
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda number, _: None)
 
 
 def working_directory() -> str | None:
