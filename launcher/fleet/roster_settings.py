@@ -193,7 +193,7 @@ def _below_home(value: object) -> str:
     parts = path.split("/")
     if not path or path.startswith(("/", "~")) or any(part in ("", ".", "..") for part in parts):
         raise InvalidValue(
-            f"is no directory below the home: {shown(value)}", 'Write it like "lesson" or "~/work/lesson"'
+            f"is no directory below the home: {shown(value)}", 'Write it like "lesson" or "~/class/lesson"'
         )
     return path
 
