@@ -27,14 +27,16 @@ FIRMWARE = esp8266_firmware(0x20000)
 
 @pytest.fixture
 def pi(engine: Engine, home: Path) -> Iterator[Sshd]:
-    with Sshd(home.parent / "sshd") as host:
+    temporary = home.parent / "tmp"
+    temporary.mkdir()
+    host = Sshd(home.parent / "sshd")
+    host.environment["TMPDIR"] = str(temporary)
+    with host:
         yield host
         engine.close()
         wait_until(lambda: not host.agents(), "the far agent to end", 15)
-        # Nothing of ours stays there, the image neither; that of another test beside this one may be there for a moment.
-        wait_until(
-            lambda: not list(Path("/tmp").glob("farkernel-*/image.bin")), "the images to be removed", 30
-        )
+        # Nothing of ours stays there, the image neither.
+        wait_until(lambda: not list(temporary.iterdir()), "the images to be removed", 30)
 
 
 @pytest.fixture

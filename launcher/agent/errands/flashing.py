@@ -163,14 +163,28 @@ def serve(order: Dict[str, Any], place: str) -> None:
         hold.release()
 
 
+def stop(number: int, frame: Any) -> None:
+    """Once: what is said again, while it is tidied up, must not leave the image behind."""
+    signal.signal(number, done_already)
+    sys.exit(1)
+
+
+def done_already(number: int, frame: Any) -> None:
+    """Not SIG_IGN, which esptool would inherit."""
+
+
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    signal.signal(signal.SIGTERM, done_already)  # so early the end of stdin says the same
     order = hear()
     if order is None:
         return
     place = tempfile.mkdtemp(prefix="farkernel-")
     try:
-        serve(order, place)
+        try:
+            signal.signal(signal.SIGTERM, stop)
+            serve(order, place)
+        finally:
+            signal.signal(signal.SIGTERM, done_already)
     except Problem as error:
         say(refused=error.as_dict())
     except OSError as error:
