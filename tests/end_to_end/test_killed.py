@@ -11,7 +11,7 @@ import psutil
 import pytest
 from jupyter_client.manager import KernelManager
 
-from ..sites.engine import DEADLINE, Engine, connected, run_cell, wait_until
+from ..sites.engine import DEADLINE, Engine, connected, is_notice, run_cell, wait_until
 from ..sites.notebook_server import NotebookServer
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
@@ -86,6 +86,8 @@ def test_each_message_arrives_once_and_in_order(
         kills = 0
         while len(numbers) < MESSAGES:
             message = client.get_iopub_msg(timeout=DEADLINE)
+            if is_notice(message["msg_type"], message["content"]):
+                continue  # a second outage on a busy machine
             if message["msg_type"] == "display_data":
                 numbers.append(int(message["content"]["data"]["application/x-number"]))
             elif message["msg_type"] in ("error", "stream"):
@@ -116,6 +118,8 @@ def test_a_page_of_a_notebook_server_loses_nothing(engine: Engine, home: Path) -
         repeats = kills = 0
         while not numbers or numbers[-1] < MESSAGES - 1:
             message = session.receive()
+            if is_notice(message["msg_type"], message["content"]):
+                continue
             if message["msg_type"] != "display_data":
                 session.early.append(message)
                 continue

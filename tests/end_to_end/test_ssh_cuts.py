@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zmq
 
-from ..sites.engine import Engine, run_cell
+from ..sites.engine import Engine, is_notice, run_cell
 from ..sites.far import Far, Notebook, far_site
 from ..sites.wire import TO_CLIENT, TO_SERVER
 
@@ -138,16 +138,6 @@ class Reader:
         if after and after[-1][2] == name:
             text = after.pop()[3] + text
         self.outputs += [(cell, "stream", name, text), *reversed(after)]
-
-
-def is_notice(kind: str, content: dict[str, Any]) -> bool:
-    """What we say ourselves about a link that is down for some seconds, as it may be on a busy machine.
-
-    In a cell that the kernel has not begun it is taken away again; the kernel itself clears nothing here.
-    """
-    return kind == "clear_output" or str(content.get("data", {}).get("text/plain", "")).startswith(
-        "[farkernel] The link to "
-    )
 
 
 def run(far: Far, cells: int, size: int, deadline: float) -> tuple[list[Any], list[Any], list[Any]]:

@@ -135,6 +135,16 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
+def is_notice(kind: str, content: dict[str, Any]) -> bool:
+    """What we say ourselves about a link that is down for some seconds, as it may be on a busy machine.
+
+    In a cell that the kernel has not begun it is taken away again; the kernel itself clears nothing here.
+    """
+    return kind == "clear_output" or str(content.get("data", {}).get("text/plain", "")).startswith(
+        "[farkernel] The link to "
+    )
+
+
 def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
     """For what gives no event to a test: other processes' ends, files.  Returns the first true value."""
     end = time.monotonic() + deadline
