@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shlex
+import string
 from collections.abc import Sequence
 
 from ...launcher.errors import FarkernelError
@@ -21,6 +22,9 @@ _MOST = 4 * 1024 * 1024
 _PLACES = (
     "/opt/slurm/bin:/usr/local/slurm/bin:/opt/pbs/bin:/opt/torque/bin:/usr/local/bin:/opt/sge/bin/lx-amd64"
 )
+
+# What a here document's end may begin with: nothing that a shell cares about.
+_BEGINNINGS = string.ascii_letters + string.digits + "_%@:.,+-/="
 
 _FIND = """\
 if ! command -v {program} >/dev/null 2>&1; then
@@ -98,7 +102,7 @@ def script(commands: Sequence[Command], mark: str, preparation: str = "") -> str
         words = [f"{name}={shlex.quote(value)}" for name, value in command.environment.items()]
         words += map(shlex.quote, command.argv)
         # A command that may read our own stdin would eat the rest of the script.
-        source = "</dev/null" if command.stdin is None else f"<<'{mark}'\n{_ended(command.stdin)}{mark}"
+        source = "</dev/null" if command.stdin is None else _here_document(command.stdin, mark)
         lines += [
             f"printf '\\n%s out\\n' {mark}",
             f"{{ said=$({' '.join(words)} 2>&1 1>&3 3>&-); status=$?; }} 3>&1 {source}",
@@ -123,5 +127,9 @@ def read(text: str, mark: str, count: int, cut: bool) -> list[Said] | None:
     return found
 
 
-def _ended(text: str) -> str:
-    return text if text.endswith("\n") else text + "\n"
+def _here_document(text: str, mark: str) -> str:
+    """dash (0.5.12) loses the first byte of a character beyond ASCII that stands in a line behind the beginning of what
+    ends the document: so that begins as none of these lines does."""
+    beginnings = {line[:1] for line in text.split("\n") if not line[1:2].isascii()}
+    end = next(each for each in _BEGINNINGS if each not in beginnings) + mark
+    return f"<<'{end}'\n{text}{'' if text.endswith(chr(10)) else chr(10)}{end}"

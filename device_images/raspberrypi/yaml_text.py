@@ -1,7 +1,8 @@
 """YAML as cloud-init reads it, for plain data.
 
 Every string is written in double quotes, and in ASCII: what YAML has for words like ``no``, for colons, for line ends
-of Unicode and for characters that it refuses (YAML 1.1 §5.1, §5.7) does not matter then.
+of Unicode and for characters that it refuses (YAML 1.1 §5.1, §5.7) does not matter then.  A key is at most 1,024
+characters long as it is written (YAML 1.1, simple keys); ours are words.
 """
 
 from __future__ import annotations

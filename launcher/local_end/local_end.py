@@ -34,7 +34,8 @@ from .waiting_room import Question, Refusal, WaitingRoom, kernel_ended_refusal
 log = logging.getLogger(__name__)
 
 # ipykernel publishes a cell's code some steps before it runs it; an interrupt between the two gets lost in itself.
-_GETS_GOING = 0.3
+# On a busy machine 0.3 s were not enough; whoever typed ahead over a broken link has waited for longer than this.
+_GETS_GOING = 1.0
 _SHOWN = frozenset({"stream", "display_data", "execute_result", "error", "update_display_data"})
 
 

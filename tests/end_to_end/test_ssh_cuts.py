@@ -140,14 +140,18 @@ class Reader:
         self.outputs += [(cell, "stream", name, text), *reversed(after)]
 
 
-def run(far: Far, cells: int, size: int, deadline: float) -> tuple[list[Any], list[Any], list[Any]]:
-    """One kernel's life: everything that a notebook got of it."""
+def run(far: Far, cells: int, size: int, deadline: float) -> list[list[Any]]:
+    """One kernel's life: everything that a notebook got of it.
+
+    A cell that is typed while the link is down is busy at once, also while an earlier one runs; no other state moves.
+    """
     with Notebook(far.engine) as notebook:
         assert run_cell(notebook.client, WORK).reply["content"]["status"] == "ok"
         reader = Reader(notebook)
         reader.run(cells, size, deadline)
         far.engine.client.request("stop", kernel=notebook.kernel, now=True)
-    return reader.outputs, reader.replies, reader.states
+    idle = [each for each in reader.states if each[1] == "idle"]
+    return [reader.outputs, reader.replies, idle, sorted(reader.states, key=lambda state: state[0])]
 
 
 def compare(far: Far, cells: int, size: int, cuts: int, deadline: float) -> None:
@@ -167,7 +171,8 @@ def compare(far: Far, cells: int, size: int, cuts: int, deadline: float) -> None
         f"{len(real)} cuts, {early} of them before the login was through, "
         f"{sum(each.to_client < LOGIN for each in real)} before {LOGIN} bytes had come back"
     )
-    for name, theirs, ours in zip(("outputs", "replies", "states"), uncut, cut, strict=True):
+    names = ("outputs", "replies", "idle", "states")
+    for name, theirs, ours in zip(names, uncut, cut, strict=True):
         for one, other in itertools.zip_longest(theirs, ours):
             assert one == other, name
     assert len(real) >= cuts

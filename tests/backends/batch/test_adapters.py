@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import subprocess
 
 import hypothesis.strategies as st
@@ -66,6 +67,21 @@ def test_a_shell_gives_every_word_to_the_command(words: list[str], value: str, s
     assert first.out.rstrip("\n") == expected.rstrip("\n")
     assert (first.status, first.err.strip()) == (0, "complaint")
     assert (second.status, second.out) == (1, "")
+
+
+@pytest.mark.parametrize("mark", ["mark", "a", "0"])
+def test_lines_that_begin_as_the_end_of_a_document_does(mark: str) -> None:
+    """dash takes the first byte of what is not ASCII away behind such a beginning."""
+    from farkernel.backends.batch.contract import Command
+
+    stdin = "".join(
+        f"{each}é\n{each}\u4e2d\n" for each in ["", mark, *string.ascii_letters[:9], *string.digits]
+    )
+    text = script([Command(("cat",), stdin)], mark)
+    done = subprocess.run(["/bin/sh", "-s"], input=text.encode(), capture_output=True, check=True, timeout=20)
+    answer = read(done.stdout.decode(), mark, 1, cut=False)
+    assert answer is not None
+    assert answer[0].out == stdin
 
 
 def test_what_a_broken_connection_leaves_is_no_answer() -> None:

@@ -20,6 +20,9 @@ from tests.launcher.agent.near_end import Far, NearEnd
 from tests.sites.engine import wait_until
 from tests.sites.podman import import_image, podman_settings, root_file_system
 
+# The image is made once: it takes half a minute.
+pytestmark = pytest.mark.xdist_group("podman")
+
 IMAGE = "localhost/farkernel-test"
 
 
