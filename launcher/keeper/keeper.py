@@ -36,6 +36,7 @@ from . import (
 from .adopted import Adopted
 from .allocations import Allocations, HeldAllocation
 from .facts import Facts, KernelState
+from .far_agent import AgentGone
 from .inquiries import Inquiries
 from .kernel import Kernel
 from .pools import Pools
@@ -496,11 +497,12 @@ class Keeper:
         held = self._allocations.held.get(name)
         if held is None:
             raise NoSuchAllocation(name)
-        for kernel in list(self.kernels.values()):
-            if kernel.allocation is held:
-                await kernel.stop(now=False, text="its allocation was released")
-        if held.up:
-            await spares.end_all(held.agent)
+        with contextlib.suppress(AgentGone):  # somebody else gave it back meanwhile
+            for kernel in list(self.kernels.values()):
+                if kernel.allocation is held:
+                    await kernel.stop(now=False, text="its allocation was released")
+            if held.up:
+                await spares.end_all(held.agent)
         held.give_back()
         await held.close()
         return {}
