@@ -106,10 +106,12 @@ class Engine:
 
     def close(self) -> None:
         """End every kernel and the keeper, and see that the agent ends."""
-        with contextlib.suppress(FarkernelError, OSError):
-            for row in self.kernels():
-                if row["state"] != "ended":
-                    self.client.request("stop", kernel=row["kernel"], now=True)
+        for _ in range(3):  # a keeper that is just stopping takes its connections with it; the next one knows the kernels
+            with contextlib.suppress(FarkernelError, OSError):
+                for row in self.kernels():
+                    if row["state"] != "ended":
+                        self.client.request("stop", kernel=row["kernel"], now=True)
+                break
         with contextlib.suppress(FarkernelError, OSError):
             pid = self.keeper_pid()
             self.client.request("end")
