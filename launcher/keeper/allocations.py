@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 # How long a link without kernels is kept, for the next start on that host to find it open.
 LINGER = 30.0
+_LAST_CHANCE = 3.0  # for stops that are owed, when the keeper ends
 
 
 class Tenant(Protocol):
@@ -189,9 +190,15 @@ class HeldAllocation:
         self._task.cancel()
 
     async def close(self) -> None:
-        """The keeper ends: let go of the link; what runs there runs on."""
+        """The keeper ends: let go of the link; what runs there runs on.
+
+        A kernel that was stopped while the link was still being made is not left to the next keeper, which nobody may
+        start for days.
+        """
         if self._linger is not None:
             self._linger.cancel()
+        if self._debts and not self.paused:
+            await asyncio.wait(self._debts, timeout=_LAST_CHANCE)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 

@@ -20,6 +20,8 @@ import nbformat
 import psutil
 import pytest
 
+from farkernel.launcher.errors import FarkernelError
+
 from ..conftest import isolate
 from ..sites.engine import DEADLINE, Engine, run_cell, wait_until
 from ..sites.far import Far, Notebook, far_site
@@ -219,3 +221,21 @@ def test_from_another_machine_while_the_first_one_is_on(far: Far, long_cell: Lon
         assert "has taken it over, and it runs on there" in row["reason"]["text"]
         assert f"farkernel attach {kernel}" in row["reason"]["text"]
     # That machine has ended the kernels that it had at its end.
+
+
+def test_stopped_by_a_keeper_that_ends_before_it_has_reached_it(far: Far) -> None:
+    """The next keeper may be days away: the one that was told to stop it still does, if the host can be reached."""
+    with Notebook(far.engine) as notebook:
+        run_cell(notebook.client, "1")
+        far.engine.client.request("end")
+        for row in wait_until(lambda: next_keeper(far.engine), "the next keeper"):
+            far.engine.client.request("stop", kernel=row["kernel"], now=True)
+        far.engine.client.request("end")
+        wait_until(lambda: not far.host.agents(), "the far agent to end", 15)
+
+
+def next_keeper(engine: Engine) -> list[dict[str, Any]]:
+    try:
+        return engine.kernels()
+    except (FarkernelError, OSError):
+        return []

@@ -106,7 +106,9 @@ class Engine:
 
     def close(self) -> None:
         """End every kernel and the keeper, and see that the agent ends."""
-        for _ in range(3):  # a keeper that is just stopping takes its connections with it; the next one knows the kernels
+        for _ in range(
+            3
+        ):  # a keeper that is just stopping takes its connections with it; the next one knows the kernels
             with contextlib.suppress(FarkernelError, OSError):
                 for row in self.kernels():
                     if row["state"] != "ended":
