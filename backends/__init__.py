@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, cast
 
 from ..launcher.configuration import Target
@@ -55,6 +55,15 @@ def find_backend(scheme: str) -> Backend:
         raise UnknownBackend(scheme)
     module = importlib.import_module(_MODULES[scheme], __package__)
     return cast(Backend, module.BACKEND)
+
+
+def get_ready(targets: Iterable[Target]) -> None:
+    """What the first start on such targets needs and takes its time: in a thread of a keeper that has nothing to do."""
+    by_ssh = [each for each in targets if each.address.host is not None and each.address.scheme != "webrepl"]
+    if by_ssh:
+        from .ssh import get_ready as get_ssh_ready
+
+        get_ssh_ready({each.ssh for each in by_ssh})
 
 
 def kernel_of(target: Target) -> dict[str, Any]:

@@ -7,13 +7,13 @@ import contextlib
 import functools
 import importlib
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from ..launcher.configuration import Target
 from .contract import LOGIN, Receiver, RouteError, Step, Stream, User
 from .ssh_choice import choose_client
-from .ssh_config import ConfigError, HostSettings, Place, read_settings
+from .ssh_config import ConfigError, HostSettings, Place, read_settings, usual_algorithms
 from .ssh_connections import SshClient, Who, shared_connections
 from .ssh_errors import NoClient
 
@@ -43,6 +43,14 @@ def place_of(target: Target) -> Place:
     """Where the target's address leads, as ssh_config is asked for it: for `ssh:` and for schedulers' login hosts."""
     address = target.address
     return Place(address.host or "localhost", address.user, address.port, target.ssh_config)
+
+
+def get_ready(wanted: Iterable[str]) -> None:
+    """Import these clients, which takes a quarter of a second, and ask ssh what can be asked before a host is named."""
+    for name in wanted:
+        with contextlib.suppress(NoClient):  # said by whoever opens a route
+            find_client("asyncssh" if name == "auto" else name)
+    usual_algorithms()
 
 
 @contextlib.contextmanager

@@ -192,7 +192,7 @@ def parse(text: str) -> dict[str, list[str]]:
 
 
 @functools.lru_cache(maxsize=1)
-def _defaults() -> dict[str, list[str]]:
+def usual_algorithms() -> dict[str, list[str]]:
     """What `ssh -G` says where nothing is configured: the algorithms of this machine's ssh."""
     if shutil.which("ssh") is None:
         return {}
@@ -318,7 +318,7 @@ def _files(values: Values, keyword: str, tokens: Mapping[str, str]) -> tuple[str
 
 
 def _algorithms(values: Values) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    usual = _defaults()
+    usual = usual_algorithms()
     return tuple(
         (keyword, tuple(values[keyword][0].split(",")))
         for keyword in _ALGORITHMS

@@ -127,17 +127,22 @@ def check_header(length: int, kind: int, flags: int, channel: int, number: int) 
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames, however it was portioned."""
+    """Cuts a stream of bytes into frames, however it was portioned.
+
+    A frame that does not come in whole is put together in one place that serves for all: what is taken anew for each
+    frame costs more than filling it.
+    """
 
     def __init__(self) -> None:
         self._head = bytearray()
-        self._body = bytearray()
+        self._space = memoryview(bytearray(_GATHER))
+        self._filled = 0
         self._missing = 0  # bytes of the payload that are still to come, once the header is there
 
     @property
     def held(self) -> int:
         """Bytes of a frame that has not come in whole."""
-        return len(self._head) + len(self._body)
+        return len(self._head) + self._filled
 
     def feed(self, data: Buffer) -> Iterator[Frame]:
         """The frames that are whole now.  Those before a violation are given before it is raised."""
@@ -148,8 +153,9 @@ class FrameReader:
             if position < 0:
                 return
             fields = HEADER.unpack(self._head)
-            body, self._head, self._body = self._body, bytearray(), bytearray()
-            yield Frame(fields[1], fields[2], fields[3], fields[4], body)
+            size, self._filled = self._filled, 0
+            self._head = bytearray()
+            yield Frame(fields[1], fields[2], fields[3], fields[4], self._space[:size])
         end = len(view)
         small = data if type(data) is bytes else view  # slices of bytes are cheaper while they are small
         unpack, size, longest = HEADER.unpack_from, HEADER.size, NUMBER.size + MAX_PIECE
@@ -171,8 +177,8 @@ class FrameReader:
         size = HEADER.size
         self._head += rest[:size]
         if len(self._head) == size:
-            self._body += rest[size:]
-            self._missing = HEADER.unpack(self._head)[0] - len(self._body)
+            self._missing = HEADER.unpack(self._head)[0]
+            self._add(rest[size:])
 
     def _go_on(self, view: memoryview) -> int:
         """Add to the frame begun earlier; how much of `view` that took, or -1 if it is still not whole."""
@@ -187,9 +193,16 @@ class FrameReader:
             check_header(*fields)
             self._missing = fields[0]
         piece = view[position : position + self._missing]
-        self._body += piece
-        self._missing -= len(piece)
+        self._add(piece)
         return -1 if self._missing else position + len(piece)
+
+    def _add(self, piece: memoryview) -> None:
+        end = self._filled + len(piece)
+        if not self._filled and self._missing > len(self._space):
+            self._space = memoryview(bytearray(NUMBER.size + MAX_PIECE))
+        self._space[self._filled : end] = piece
+        self._filled = end
+        self._missing -= len(piece)
 
 
 class Gathered:

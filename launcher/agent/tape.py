@@ -299,7 +299,8 @@ class Tape(object):
             return
         oldest.retire()
         self._retired.append(oldest)
-        if len(self._retired) > max(self.bound // self._size // 8, 1):
+        # A message of 50 MB takes a dozen files, and lets go of as many when it is through.
+        if len(self._retired) > max(self.bound // self._size // 4, 1):
             self._retired.pop(0).remove()
 
     def _lost(self, first: int, last: int, size: Optional[int]) -> None:

@@ -13,9 +13,11 @@ from .frames import open_hello
 from .guard import Held
 from .kernels import RECORD, Event, Holder, Kernel, State
 from .link import Link, LinkViolation, Role
+from .listening import Listening
 from .log import Log
 from .loop import Loop, Timer
 from .places import subdirectory
+from .problems import NoSuchKernel
 from .requests import Requests
 from .spawn import LAUNCH, process_record
 from .visitor import Handover, Visitor
@@ -274,7 +276,7 @@ class Worker(Holder):
             visitor = Visitor(self.loop, self.log, link, Requests(self, link), self._feed_more, self._gone)
             self._visitors.append(visitor)
         visitor.connect(handover)
-        visitor.requests.link_is_back()
+        visitor.requests.listening.link_is_back()
         self._look_whether_idle()
 
     def _displace(self, about: Event) -> None:
@@ -287,19 +289,20 @@ class Worker(Holder):
             former.leave("another keeper%s has taken over" % _who(about))
             self._visitors.remove(former)
 
-    def take_from_others(self, kernel: Kernel, taker: Requests) -> None:
+    def take_from_others(self, kernel: Kernel, taker: Listening) -> None:
         """The kernel is one keeper's at a time; whoever had it is told."""
         for visitor in self._visitors:
-            if visitor.requests is not taker and visitor.requests.has(kernel):
-                visitor.requests.taken(kernel, self._about(taker))
+            listening = visitor.requests.listening
+            if listening is not taker and listening.has(kernel):
+                listening.taken(kernel, self._about(taker))
 
-    def _about(self, taker: Requests) -> Event:
-        about = next((_about(one) for one in self._visitors if one.requests is taker), {})
+    def _about(self, taker: Listening) -> Event:
+        about = next((_about(one) for one in self._visitors if one.requests.listening is taker), {})
         return {name: str(about[name])[:100] for name in ("user", "host") if name in about}
 
     def is_attended(self, kernel: Kernel) -> bool:
         """Whether a keeper that can be reached has it."""
-        return any(one.is_connected and one.requests.has(kernel) for one in self._visitors)
+        return any(one.is_connected and one.requests.listening.has(kernel) for one in self._visitors)
 
     def _gone(self, visitor: Visitor, for_good: bool) -> None:
         if visitor not in self._visitors:
@@ -307,8 +310,15 @@ class Worker(Holder):
         if for_good:
             self._visitors.remove(visitor)
             visitor.requests.forget_link()
-        visitor.requests.link_is_away()
+        visitor.requests.listening.link_is_away()
         self._look_whether_idle()
+
+    def kernel(self, request: Event) -> Kernel:
+        """The one that a request names; raises `NoSuchKernel`."""
+        kernel = self.kernels.get(str(request["kernel"]))
+        if kernel is None:
+            raise NoSuchKernel(str(request["kernel"])[:100])
+        return kernel
 
     def tell(self, event: Event) -> None:
         """All keepers: each knows which kernels are its own."""

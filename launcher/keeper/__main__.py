@@ -20,6 +20,7 @@ from ..configuration import load
 from ..errors import FarkernelError
 from ..trouble import SystemTrouble
 from .keeper import Keeper
+from .readiness import get_ready
 from .server import Server
 from .store import Store
 
@@ -94,7 +95,9 @@ async def _run(directory: Path, starter: Starter) -> None:
     await server.start()
     logging.getLogger(__name__).info("listening; %d kernels taken up", len(keeper.kernels))
     starter.tell(LISTENS)
+    getting_ready = asyncio.create_task(get_ready(load))
     await keeper.finished.wait()
+    getting_ready.cancel()
     await server.close()
     await keeper.close()
 

@@ -37,9 +37,9 @@ def client(way: str, release: str, home: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("PATH", str(place), prepend=":")
         said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True).stderr
         assert said.startswith(OPENSSH[release])
-    ssh_config._defaults.cache_clear()
+    ssh_config.usual_algorithms.cache_clear()
     yield "program" if way == THEIRS else way
-    ssh_config._defaults.cache_clear()
+    ssh_config.usual_algorithms.cache_clear()
 
 
 @pytest.fixture
