@@ -24,6 +24,7 @@ from asyncssh.public_key import (
 from . import ssh_errors, ssh_tcp
 from .contract import NotAnswered, Receiver, RouteError
 from .ssh_asking import Asker
+from .ssh_asyncssh_packets import spare_empty_packets
 from .ssh_asyncssh_stream import SessionStream
 from .ssh_config import HostSettings
 from .ssh_connections import Done, SshConnection
@@ -234,6 +235,7 @@ class AsyncsshClient:
             raise translate(settings, login, tunnel is not None, asker, error) from error
         finally:
             await login.end()
+        spare_empty_packets(connection)
         return AsyncsshConnection(settings, connection, login)
 
     async def _plug(
