@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import ssl
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from farkernel.launcher.agent.engines import node
 from farkernel.launcher.errors import FarkernelError
 
 from ..sites import cluster_engines
@@ -216,7 +218,7 @@ def test_mpi(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> Non
     does when all that the first node has of it is killed at once."""
     # The site's nodes are one machine, whose shared memory they would take for their own.
     left = tempfile.mkdtemp(prefix="m", dir=os.environ["FARKERNEL_TEST"])
-    target(engine, "mpi", env={"OMPI_MCA_btl": "self,tcp", "OMPI_MCA_orte_tmpdir_base": left})
+    target(engine, "mpi", env={"OMPI_MCA_btl": "self,tcp", "TMPDIR": left})
     notebook = Notebook("lab")
     notebooks.append(notebook)
     text = first_cell(notebook, MPI)
@@ -238,17 +240,18 @@ def test_mpi(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> Non
     for process in rest:
         process.kill()
     wait_until(lambda: not of_engines(slurm), "the engine to end")
+    shutil.rmtree(node.private_directory())  # which sweeps what those that were killed have left
     assert "MPI has ended: what held it together is gone" in notebook.told("Restart the kernel")
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["mpich"])
+@pytest.mark.parametrize("name", ["mpich", "openmpi"])
 def test_mpi_of_the_environment(
     slurm: SlurmSite, engine: Engine, notebooks: list[Notebook], name: str
 ) -> None:
     """Other releases, and another make, with an mpiexec that knows nothing of this site."""
     left = tempfile.mkdtemp(prefix="m", dir=os.environ["FARKERNEL_TEST"])
-    apart = {"OMPI_MCA_btl": "self,tcp", "PRTE_MCA_prte_tmpdir_base": left, "MPIR_CVAR_NOLOCAL": "1"}
+    apart = {"OMPI_MCA_btl": "self,tcp", "MPIR_CVAR_NOLOCAL": "1", "TMPDIR": left}
     target(engine, "mpi", env=apart, python=str(cluster_engines.with_mpi(name)))
     notebook = Notebook("lab")
     notebooks.append(notebook)
@@ -258,6 +261,7 @@ def test_mpi_of_the_environment(
     named(slurm, "mpiexec").kill()
     assert "MPI has ended: " in notebook.told("Restart the kernel for a fresh one")
     wait_until(lambda: not [each for each in on_nodes(slurm) if lives(each)], "its processes to end")
+    shutil.rmtree(node.private_directory())
     notebook.manager.shutdown_kernel()
 
 

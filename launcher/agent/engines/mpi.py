@@ -4,8 +4,10 @@ The controller is `ipyparallel`'s.  mpiexec is the user's own (module, conda, th
 does in any job script: with Slurm's srun, PBS's tm, Grid Engine's qrsh, or ssh.
 """
 
+import base64
 import json
 import pkgutil
+import zlib
 from typing import List, Tuple
 
 from .contract import Facts, First, Program, join
@@ -34,19 +36,21 @@ class MPI(IPyParallel):
         own = [word.replace("@DIRECTORY@", "@OWN@") for word in self.node_words()]
         request = {"files": self.node_files(facts), "argv": own + ["--mpi"]}
         program = _text("node.py") + _text(_PROGRAM) + "\nbe_engine(globals(), request)\n"
+        packed = base64.b64encode(zlib.compress(program.encode("utf-8"), 9)).decode("ascii")
         order = {
             "hosts": first.nodes,
             "each": first.cpus,
             "agent": first.by,
             "variables": [name for name in _PASSED if name in first.environment],
             "python": first.python,
+            "program": packed,
             "given": "@DIRECTORY@/given",
             "machines": "@DIRECTORY@/machines",
         }
         files = {
             "order.json": json.dumps(order),
             "machines": "".join("%s:%d\n" % (host, first.cpus) for host in first.nodes),
-            "given": json.dumps([program, request]) + "\n",
+            "given": json.dumps(request) + "\n",
         }
         return Program(
             [first.python, join(first.directory, _PROGRAM), "start", "@DIRECTORY@/order.json"],

@@ -5,8 +5,9 @@ Its text lies in the engine's directory on the first node, and travels, with `no
     check ARGV…        what is needed is there, or this says what is not; becomes ARGV, if there are any
     start ORDER        becomes mpiexec, which starts ORDER's processes on its nodes
 
-Each process gets program and request over mpiexec's stdin, which reaches the first of them, and MPI's own broadcast:
-so neither a shared home nor a way of ours to the nodes is needed, and nothing secret stands in an argument.
+Each process gets its request over mpiexec's stdin, which reaches the first of them, and MPI's own broadcast: so neither
+a shared home nor a way of ours to the nodes is needed, and nothing secret stands in an argument.  Its program is one:
+of a stdin of more than 8 KiB Open MPI 5.0 brings the others nothing.
 """
 
 import importlib
@@ -23,14 +24,14 @@ NO_LAUNCHER = "error: there is no mpiexec"
 _PATIENCE = 30.0
 #: What a process of the MPI is, before it knows more.  Started by another MPI than mpi4py's, each would be alone.
 FIRST_WORDS = """\
-import json, sys
+import base64, json, sys, zlib
 from mpi4py import MPI
 world, wanted = MPI.COMM_WORLD, int(sys.argv[1])
 if world.size != wanted:
     sys.exit("error: mpiexec started %d processes, and mpi4py sees %d: it works with %s, which is another MPI" % (
         wanted, world.size, MPI.Get_library_version().split(",")[0].split(chr(10))[0]))
-program, request = world.bcast(json.loads(sys.stdin.readline()) if world.rank == 0 else None)
-exec(program)
+request = world.bcast(json.loads(sys.stdin.readline()) if world.rank == 0 else None)
+exec(zlib.decompress(base64.b64decode(sys.argv[2])))
 """
 Order = Dict[str, Any]
 
@@ -81,20 +82,19 @@ def words(order: Order, version: str) -> List[str]:
     count = order["each"] * len(order["hosts"])
     if re.search(r"Open MPI|OpenRTE|PRRTE|prte", version):
         hosts = ",".join("%s:%d" % (host, order["each"]) for host in order["hosts"])
-        found = ["--host", hosts, "-n", str(count), "--wdir", "/"]
+        # How many on each node has been decided here; the scheduler counted one task for each.
+        place = "ppr:%d:node:oversubscribe" % order["each"]
+        found = ["--host", hosts, "-n", str(count), "--map-by", place, "--wdir", "/"]
         # srun and its like bring all variables to the nodes, ssh none.
         found += [word for name in order["variables"] for word in ("-x", name)]
     else:
         found = ["-f", order["machines"], "-n", str(count), "-wdir", "/"]
-    return found + [order["python"], "-c", FIRST_WORDS, str(count)]
+    return found + [order["python"], "-c", FIRST_WORDS, str(count), order["program"]]
 
 
 def variables(order: Order, cpus: Optional[str], is_root: bool) -> Dict[str, str]:
-    """For Open MPI 4 and 5, which others do not look at, and for the srun by which they go to the nodes."""
+    """For Open MPI 4 and 5, which others do not look at, and for the srun by which all go to the nodes."""
     found = {
-        # Which nodes, and how many on each, has been decided; the scheduler counted one task for each node.
-        "OMPI_MCA_rmaps_base_oversubscribe": "1",
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         "SLURM_OVERLAP": "1",
         "SLURM_MPI_TYPE": "none",
     }
