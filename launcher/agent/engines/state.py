@@ -95,6 +95,8 @@ class Status(object):
 
     def workers_ended(self, how: str, said: List[str]) -> None:
         """All of them, because the one program that had started them has."""
+        for each in self.nodes.values():
+            each["state"] = "ended"
         self._fell(how, said, "", (State.STARTING, State.JOINING))
 
     def _fell(self, how: str, said: List[str], what: str, early: Sequence[State]) -> None:

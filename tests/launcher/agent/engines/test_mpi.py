@@ -136,6 +136,7 @@ def test_its_launcher_ends() -> None:
         State.ENDED,
         f"MPI has ended: it ended with exit status 137 ({said})",
     )
+    assert {each["state"] for each in status.as_dict()["nodes"]} == {"ended"}
 
 
 def joining() -> Status:
