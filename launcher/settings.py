@@ -343,7 +343,7 @@ _HOST_KEYS: Schema = {
     "idle": duration_or("never"),
     "warm": count,
     "share": switch,
-    "cluster": choice("dask", "ipyparallel", "spark", "ray"),
+    "cluster": choice("dask", "ipyparallel", "spark", "ray", "mpi"),
     "engine_hosts": host_names,
     "policy": choice("least-loaded", "round-robin", "first"),
     "capacity": positive,

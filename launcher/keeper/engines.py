@@ -42,6 +42,7 @@ async def wanted(target: Target) -> dict[str, Any]:
         "launcher": "ssh" if target.address.is_host else scheme,
         "hosts": list(target.engine_hosts) if target.address.is_host else [],
         "environment": dict(target.env),
+        "container": target.container is not None,
         "secrets": await asyncio.to_thread(make_secrets),
     }
     return {"cluster": cluster}

@@ -230,12 +230,7 @@ async def _engine(owner: Owner, target: Target, user: User) -> dict[str, Any]:
             ask, "look", ENGINES, patience=_DEADLINE, **surroundings(target), **cluster
         )
     if found.get("problem"):
-        package = one_line(found.get("package") or "")[:100]
-        advice = (
-            f"Install {package} there, on all nodes"
-            if package
-            else "Run it there by hand, and see what it says"
-        )
+        advice = one_line(found.get("advice") or "")[:300] or "Run it there by hand, and see what it says"
         raise StepFailed(one_line(found["problem"])[:300], advice)
     count = cluster["cluster"]["nodes"] if cluster else 0
     return {"what": f"{one_line(found.get('installed') or '')[:100]}, across {count} node{'s' * (count > 1)}"}

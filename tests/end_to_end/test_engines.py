@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import ssl
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from farkernel.launcher.agent.engines import node
 from farkernel.launcher.errors import FarkernelError
 
 from ..sites import cluster_engines
@@ -78,6 +81,11 @@ OURS = (
     "raylet",
     "gcs_server",
     "ray::",
+    "mpiexec",
+    "orted",
+    "prted",
+    "hydra_pmi_proxy",
+    "mpi4py",
 )
 
 
@@ -190,6 +198,82 @@ print(client.ids, other.ids, client[:].apply_sync(lambda: 6 * 7), client[:].appl
     for process in agent:
         process.kill()
     wait_until(lambda: not of_engines(slurm), "the engine to end", deadline=30)
+
+
+MPI = """\
+import ipyparallel as ipp
+view = ipp.Client()[:]
+def place():
+    import os
+    return mpi_rank, MPI.COMM_WORLD.size, os.environ["SLURMD_NODENAME"]
+def total():
+    return MPI.COMM_WORLD.allreduce(mpi_rank + 1)
+print(view.apply_sync(place), view.apply_sync(total))
+"""
+PLACES = "[(0, 4, 'node2'), (1, 4, 'node2'), (2, 4, 'node3'), (3, 4, 'node3')] [10, 10, 10, 10]"
+
+
+def test_mpi(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:
+    """One world across the nodes, started by the system's own mpiexec.  It ends with one of its processes, and so it
+    does when all that the first node has of it is killed at once."""
+    # The site's nodes are one machine, whose shared memory they would take for their own.
+    left = tempfile.mkdtemp(prefix="m", dir=os.environ["FARKERNEL_TEST"])
+    target(engine, "mpi", env={"OMPI_MCA_btl": "self,tcp", "TMPDIR": left})
+    notebook = Notebook("lab")
+    notebooks.append(notebook)
+    text = first_cell(notebook, MPI)
+    assert "MPI runs on node2, node3: ipyparallel.Client() connects to it." in text
+    assert text.splitlines()[-1] == PLACES
+
+    world = on_nodes(slurm)
+    next(each for each in world if each.name() != "orted").kill()
+    text = notebook.told("Restart the kernel for a fresh one")
+    assert "MPI has ended: it ended with exit status 137 (mpiexec noticed that process rank " in text
+    wait_until(lambda: not any(map(lives, world)), "the others to end")
+    notebook.manager.restart_kernel()
+    assert first_cell(notebook, MPI).splitlines()[-1] == PLACES
+
+    world = on_nodes(slurm)
+    rest = [each for each in of_engines(slurm) if each not in world]
+    for process in rest:
+        process.suspend()
+    for process in rest:
+        process.kill()
+    wait_until(lambda: not of_engines(slurm), "the engine to end")
+    shutil.rmtree(node.private_directory())  # which sweeps what those that were killed have left
+    assert "MPI has ended: what held it together is gone" in notebook.told("Restart the kernel")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["mpich", "openmpi"])
+def test_mpi_of_the_environment(
+    slurm: SlurmSite, engine: Engine, notebooks: list[Notebook], name: str
+) -> None:
+    """Other releases, and another make, with an mpiexec that knows nothing of this site."""
+    left = tempfile.mkdtemp(prefix="m", dir=os.environ["FARKERNEL_TEST"])
+    apart = {"OMPI_MCA_btl": "self,tcp", "MPIR_CVAR_NOLOCAL": "1", "TMPDIR": left}
+    target(engine, "mpi", env=apart, python=str(cluster_engines.with_mpi(name)))
+    notebook = Notebook("lab")
+    notebooks.append(notebook)
+    began = time.monotonic()
+    assert first_cell(notebook, MPI, 120).splitlines()[-1] == PLACES
+    print(f"{name}: first result after {time.monotonic() - began:.0f} s")
+    named(slurm, "mpiexec").kill()
+    assert "MPI has ended: " in notebook.told("Restart the kernel for a fresh one")
+    wait_until(lambda: not [each for each in on_nodes(slurm) if lives(each)], "its processes to end")
+    shutil.rmtree(node.private_directory())
+    notebook.manager.shutdown_kernel()
+
+
+def on_nodes(site: SlurmSite) -> list[psutil.Process]:
+    """The processes of an MPI, and what started them there."""
+    found = of_engines(site)
+    daemons = ("orted", "prted", "hydra_pmi_proxy")
+    return [each for each in found if each.name() in daemons or each.cmdline()[1:2] == ["-c"]]
+
+
+def lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_what_holds_it_is_killed(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:

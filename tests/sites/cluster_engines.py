@@ -1,7 +1,7 @@
 """Python environments with the engines that run across several nodes, as users have them where their kernels run.
 
     python -m tests.sites.cluster_engines           installs what the default tests need, and says where it is
-    python -m tests.sites.cluster_engines --long    also Spark and Ray, which are large
+    python -m tests.sites.cluster_engines --long    also Spark and Ray, which are large, and other MPIs
 
 They are kept in the user's own cache (not that of a test), under a hash of what was asked for.
 """
@@ -15,14 +15,19 @@ from pathlib import Path
 
 from .micropython_build import cache, locked
 
-SMALL = ("ipykernel", "distributed", "bokeh", "ipyparallel")
+SMALL = ("ipykernel", "distributed", "bokeh", "ipyparallel", "mpi4py")
 LARGE = ("ipykernel", "pyspark>=4", "ray[default]", "setuptools")
 _PATIENCE = 1200
 
 
 def small() -> Path:
-    """A Python with Dask (its dashboard included) and ipyparallel."""
+    """A Python with Dask (its dashboard included), ipyparallel and mpi4py (MPI itself is the system's)."""
     return environment(SMALL)
+
+
+def with_mpi(name: str) -> Path:
+    """A Python with an MPI of its own: mpich, or openmpi."""
+    return environment(("ipykernel", "ipyparallel", "mpi4py", name))
 
 
 def large() -> Path:
@@ -51,4 +56,4 @@ def environment(packages: tuple[str, ...]) -> Path:
 if __name__ == "__main__":
     print(small())
     if "--long" in sys.argv[1:]:
-        print(large())
+        print(large(), with_mpi("mpich"), with_mpi("openmpi"))

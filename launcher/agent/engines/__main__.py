@@ -127,7 +127,7 @@ def end(directory: str) -> None:
 
 
 def check(directory: str, engine: Engine, request: Answer) -> Answer:
-    """``installed``: what it says of itself; or ``problem``, and which ``package`` is missing."""
+    """``installed``: what it says of itself; or ``problem``, and perhaps ``advice``."""
     os.makedirs(directory, 0o700, exist_ok=True)  # what stands before it may write there
     try:
         return _check(engine, request)
@@ -153,10 +153,8 @@ def _check(engine: Engine, request: Answer) -> Answer:
     lines = [line for line in lines if line.strip()]
     package = engine.missing(lines)
     if package:
-        return {
-            "problem": "%s is not installed in the kernel's environment" % engine.title,
-            "package": package,
-        }
+        text, advice = engine.lack(package)
+        return {"problem": text, "advice": advice}
     if done.returncode or not lines:
         return {"problem": "%s does not run there%s" % (engine.title, because(lines))}
     return {"installed": "%s %s" % (engine.title, lines[-1].strip()[:100])}

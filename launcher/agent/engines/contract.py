@@ -1,6 +1,6 @@
 """What an engine must offer: pure answers, no I/O.  One file each, one row in `table`."""
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 #: What a program's argv, environment and files may hold, to be filled in by the node where it runs (`node.filled`):
 #: @ADDRESS@ (its own, on the network that leads to the first node), @DIRECTORY@ (private), @CPUS@, @MEMORY@ (bytes),
@@ -25,6 +25,8 @@ First = NamedTuple(
         ("secrets", Mapping[str, str]),  # made for this engine alone: certificate, key, word
         ("nodes", List[str]),  # where its workers run
         ("memory", int),  # bytes that the job has on this node
+        ("cpus", int),  # cores that the job has on this node, and so on the others
+        ("by", List[str]),  # words before a node's name, for those whose scheduler has no way of its own
     ],
 )
 Dashboard = NamedTuple("Dashboard", [("port", int), ("path", str)])
@@ -41,6 +43,8 @@ class Engine(object):
     module = ""  # what is imported by its processes
     connects = ""  # what to write in a cell
     joined = ""  # a pattern: the head's line that says that one more worker is with it; empty: `Program.up` is enough
+    spreads = False  # its workers are one program on the first node, which goes to the others by itself
+    contained = True  # it can run in containers
     reads: Sequence[str] = ()  # files of its directory whose content is put into the facts once it is ready
 
     def head(self, first: First) -> Program:
@@ -57,6 +61,10 @@ class Engine(object):
 
     def workers(self, first: First, facts: Facts) -> Program:
         """On each node of theirs."""
+        raise NotImplementedError
+
+    def processes(self, first: First) -> int:
+        """How many workers will join, of one that `spreads`."""
         raise NotImplementedError
 
     def files(self, first: First, facts: Facts) -> Dict[str, str]:
@@ -84,6 +92,11 @@ class Engine(object):
         """Which package these last lines of a process say is not there; empty: they say something else."""
         words = ("No module named '%s" % self.module.split(".")[0], "No module named %s" % self.module)
         return self.package if any(word in line for line in lines for word in words) else ""
+
+    def lack(self, package: str) -> Tuple[str, str]:
+        """That it is not there, and what to do."""
+        text = "%s is not installed in the kernel's environment" % self.title
+        return text, "Install %s there, on all nodes" % package
 
 
 def join(directory: str, name: str) -> str:

@@ -35,6 +35,9 @@ class IPyParallel(Engine):
             "--IPController.enable_curve=True",
             "--log-level=INFO",
             "--nodb",
+            # An engine counts once its heart has beaten twice, and is given up after 30 s as by default.
+            "--HeartMonitor.period=1000",
+            "--HeartMonitor.max_heartmonitor_misses=30",
         ]
         # Without it the controller would make its profile, and not so that only we can read it.
         return Program(
@@ -51,26 +54,23 @@ class IPyParallel(Engine):
         return "address" in facts and "listens" in facts
 
     def workers(self, first: First, facts: Facts) -> Program:
-        argv = self._words(first)
         return Program(
-            argv,
+            [first.python, "-m", "ipyparallel.engine"] + self.node_words(),
             {"PYTHONUNBUFFERED": "1"},
-            self._node_files(facts),
+            self.node_files(facts),
             r"Completed registration with id \d+",
             "cpus",
         )
 
-    def _words(self, first: First) -> List[str]:
+    def node_words(self) -> List[str]:
+        """An engine's own."""
         return [
-            first.python,
-            "-m",
-            "ipyparallel.engine",
             "--file=@DIRECTORY@/engine.json",
             "--profile-dir=@DIRECTORY@/profile",
             "--log-level=INFO",
         ]
 
-    def _node_files(self, facts: Facts) -> Dict[str, str]:
+    def node_files(self, facts: Facts) -> Dict[str, str]:
         return {"engine.json": facts[ENGINE_FILE], "profile/security/README": "of this engine alone\n"}
 
     def files(self, first: First, facts: Facts) -> Dict[str, str]:

@@ -51,6 +51,10 @@ Launcher = NamedTuple(
         ("joins_words", bool),  # a shell at the other end reads all words as one line
         ("program", str),
         ("resolve", Callable[[str], List[str]]),  # a command that says by which address a node is reached
+        (
+            "by",
+            Callable[[Environment], List[str]],
+        ),  # words before a node's name, where they go to one by a shell
     ],
 )
 
@@ -164,7 +168,11 @@ def _row(
     nodes: Callable[[Environment, str], List[str]] = _first_words,
 ) -> Launcher:
     resolve = {"ssh": _ssh_look, "srun": _slurm_look}.get(program, _no_look)
-    return Launcher(look, nodes, words, together, joins_words, program, resolve)
+
+    def by(environment: Environment) -> List[str]:
+        return words(["a node"], environment)[:-1] if joins_words else []
+
+    return Launcher(look, nodes, words, together, joins_words, program, resolve, by)
 
 
 LAUNCHERS: Dict[str, Launcher] = {

@@ -79,7 +79,7 @@ class Starting(object):
         environment: Answer,
         done: Callable[[Answer], None],
     ) -> None:
-        """Whether it is installed: ``installed``, or ``problem`` and ``package``."""
+        """Whether it is installed: ``installed``, or ``problem`` and perhaps ``advice``."""
 
         def checked(data: bytes) -> None:
             try:

@@ -2,7 +2,7 @@
 
 import enum
 import re
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from .contract import Engine, Facts
 
@@ -91,25 +91,27 @@ class Status(object):
         return False
 
     def head_ended(self, how: str, said: List[str]) -> None:
+        self._fell(how, said, "of its head ", (State.STARTING,))
+
+    def workers_ended(self, how: str, said: List[str]) -> None:
+        """All of them, because the one program that had started them has."""
+        for each in self.nodes.values():
+            each["state"] = "ended"
+        self._fell(how, said, "", (State.STARTING, State.JOINING))
+
+    def _fell(self, how: str, said: List[str], what: str, early: Sequence[State]) -> None:
+        if self.state in (State.FAILED, State.ENDED):
+            return
         package = self.engine.missing(said)
         if package:
-            self.move(
-                State.FAILED,
-                "%s is not installed in the kernel's environment" % self.engine.title,
-                "Install %s there, on all nodes, and restart the kernel" % package,
-            )
-        elif self.state is State.STARTING:
-            self.move(
-                State.FAILED,
-                "%s could not be started: %s%s" % (self.engine.title, how, because(said)),
-                self._again,
-            )
-        elif self.state is not State.FAILED:
-            self.move(
-                State.ENDED,
-                "%s has ended: of its head %s%s" % (self.engine.title, how, because(said)),
-                "Restart the kernel for a fresh one",
-            )
+            text, advice = self.engine.lack(package)
+            self.move(State.FAILED, text, advice + ", and restart the kernel")
+        elif self.state in early:
+            text = "%s could not be started: %s%s" % (self.engine.title, how, because(said))
+            self.move(State.FAILED, text, self._again)
+        else:
+            text = "%s has ended: %s%s%s" % (self.engine.title, what, how, because(said))
+            self.move(State.ENDED, text, "Restart the kernel for a fresh one")
 
     def late(self) -> None:
         """The time that a head, and then the workers, are waited for is over."""

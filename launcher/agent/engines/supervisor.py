@@ -85,9 +85,12 @@ class Supervisor(object):
 
     def _begin(self) -> None:
         try:
+            if self._request.get("container") and not self._engine.contained:
+                raise launchers.NoNodes("it cannot run in a container, which the target asks for")
             self._others = self._find_others()
             names = self._others or [os.environ.get("SLURMD_NODENAME") or os.uname()[1]]
             self._status.node_names(names)
+            cpus = node.cpus(self._request["environment"])
             self._first = First(
                 self._own_address(),
                 self.directory,
@@ -95,7 +98,9 @@ class Supervisor(object):
                 self._request["environment"],
                 self._request["secrets"],
                 names,
-                node.memory(self._request["environment"], node.cpus(self._request["environment"])),
+                node.memory(self._request["environment"], cpus),
+                cpus,
+                self._launcher.by(self._request["environment"]),
             )
             program = self._engine.head(self._first)
             node.write_files(self.directory, program.files)
@@ -298,9 +303,8 @@ class Supervisor(object):
         node.write_files(self.directory, self._engine.files(self._first, self._status.facts))
         program = self._engine.workers(self._first, self._status.facts)
         boot = node.boot_words(self._request["pythons"])
-        if not self._others:
-            names = list(self._status.nodes)
-            self._start_nodes(boot, program, names)
+        if self._engine.spreads or not self._others:
+            self._start_nodes(boot, program, list(self._status.nodes))
         elif self._launcher.together:
             words = launchers.command(self._launcher, self._others, boot, environment)
             self._start_nodes(words, program, self._others)
@@ -311,6 +315,7 @@ class Supervisor(object):
 
     def _start_nodes(self, words: List[str], program: Program, names: List[str]) -> None:
         assert self._first is not None
+        spreads = self._engine.spreads
         nonce = os.urandom(16).hex()
         request = {
             "node": names[0] if len(names) == 1 else None,
@@ -318,32 +323,45 @@ class Supervisor(object):
             "head": self._first.address,
             "environment": self._request["extra"],
             "unset": self._request["unset"],
-            "argv": self._words(self._request["node_prefix"], program),
+            "argv": self._words(self._request["prefix" if spreads else "node_prefix"], program),
             "files": program.files,
             "up": program.up,
             "copies": program.copies,
         }
 
         def line(text: str) -> None:
-            self._node_line(nonce, names, text)
+            message = _said(nonce, text)
+            if message is not None:
+                (self._all_said if spreads else self._node_said)(names, message)
+                self._changed()
 
         def ended(how: str, said: List[str]) -> None:
-            self._status.launcher_ended(names, how, [one for one in said if nonce not in one])
+            lines = [one for one in said if nonce not in one]
+            if spreads:
+                self._status.workers_ended(how, lines)
+            else:
+                self._status.launcher_ended(names, how, lines)
             self._changed()
 
         self._run(words, line, ended, self._given(request))
 
-    def _node_line(self, nonce: str, names: List[str], text: str) -> None:
-        said = _said(nonce, text)
-        if said is not None:
-            name = said["node"] if said["node"] in names else names[0]
-            self._heard[name] = time.monotonic()
-            lines = [str(each) for each in said.get("said") or []]
-            processes = len(said.get("pids") or [])
-            self._status.node_said(name, str(said["state"]), str(said.get("text") or ""), lines, processes)
-            if said["state"] == "ended":
-                del self._heard[name]
-            self._changed()
+    def _node_said(self, names: List[str], said: Request) -> None:
+        name = said["node"] if said["node"] in names else names[0]
+        self._heard[name] = time.monotonic()
+        processes = len(said.get("pids") or [])
+        self._status.node_said(name, said["state"], str(said.get("text") or ""), _lines(said), processes)
+        if said["state"] == "ended":
+            del self._heard[name]
+
+    def _all_said(self, names: List[str], said: Request) -> None:
+        """Of an engine that spreads: one program speaks for all nodes."""
+        assert self._first is not None
+        if said["state"] == "ended":
+            self._status.workers_ended(str(said.get("text") or ""), _lines(said))
+            return
+        processes = self._engine.processes(self._first)
+        for name in names:
+            self._status.node_said(name, said["state"], processes=processes // len(names))
 
     # -- who wants to know --------------------------------------------------------------------------------------
 
@@ -426,6 +444,10 @@ def _said(nonce: str, text: str) -> Optional[Request]:
         return said if isinstance(said["state"], str) and isinstance(said["node"], str) else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _lines(said: Request) -> List[str]:
+    return [str(each) for each in said.get("said") or []]
 
 
 def link_all(own: str, theirs: str) -> None:

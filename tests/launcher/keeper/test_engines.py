@@ -53,6 +53,7 @@ def test_what_is_asked_of_a_job() -> None:
         "launcher": "slurm",
         "hosts": [],
         "environment": {"A": "$(b)"},
+        "container": False,
     }
     x509.load_pem_x509_certificate(secrets["certificate"].encode())
     assert secrets["key"].startswith("-----BEGIN PRIVATE KEY-----")

@@ -150,7 +150,7 @@ def test_it_is_not_installed(site: Site) -> None:
     assert site.ask("check", place) == {"installed": "Dask 9.9"}
     assert site.ask("check", place, python=sys.executable) == {
         "problem": "Dask is not installed in the kernel's environment",
-        "package": "distributed",
+        "advice": "Install distributed there, on all nodes",
     }
     wrong = site.ask("check", place, python="/nonexistent/python")
     assert "No such file" in wrong["problem"]
@@ -240,6 +240,15 @@ def test_a_scheduler_that_starts_nothing_on_other_nodes(site: Site) -> None:
     answer = site.start(launcher="htcondor", nodes=2)
     assert answer["engine"]["text"] == (
         "Dask could not be started: nothing is known that starts programs on other nodes of htcondor"
+    )
+    os.close(site.hold())
+    site.ended()
+
+
+def test_mpi_goes_into_no_container(site: Site) -> None:
+    answer = site.start(kind="mpi", container=True)
+    assert answer["engine"]["text"] == (
+        "MPI could not be started: it cannot run in a container, which the target asks for"
     )
     os.close(site.hold())
     site.ended()

@@ -10,7 +10,9 @@ from farkernel.launcher.agent.engines.table import ENGINES, find
 from farkernel.launcher.settings import TARGET_KEYS, InvalidValue
 
 SECRETS = {"certificate": "CERTIFICATE", "key": "PRIVATE", "word": "WORD"}
-FIRST = First("10.0.0.1", "/run/e", "/env/bin/python", {"HOME": "/home/me"}, SECRETS, ["n2"], 1 << 30)
+FIRST = First(
+    "10.0.0.1", "/run/e", "/env/bin/python", {"HOME": "/home/me"}, SECRETS, ["n2"], 1 << 30, 2, ["ssh", "--"]
+)
 
 # Lines as the programs print them (Dask 2026.8, ipyparallel 9.2, Spark 4.3, Ray 2.60).
 LINES = {
@@ -33,16 +35,25 @@ LINES = {
         "INFO scripts.py:1265 -- \x1b[36m\x1b[1m--block\x1b[22m\x1b[39m",
     ],
 }
+LINES["mpi"] = LINES["ipyparallel"]
 ADDRESSES = {
+    "mpi": "tcp://10.0.0.1:55061",
     "dask": "tls://10.0.0.1:41313",
     "ipyparallel": "tcp://10.0.0.1:55061",
     "spark": "spark://10.0.0.1:38755",
     "ray": "10.0.0.1:40219",
 }
-DASHBOARDS = {"dask": (46475, "/status"), "ipyparallel": None, "spark": (34843, "/"), "ray": (38651, "/")}
+DASHBOARDS = {
+    "dask": (46475, "/status"),
+    "ipyparallel": None,
+    "mpi": None,
+    "spark": (34843, "/"),
+    "ray": (38651, "/"),
+}
 UP = {
     "dask": "distributed.worker - INFO -         Registered to:      tls://10.0.0.1:41313",
     "ipyparallel": "[IPEngine.0] Completed registration with id 0",
+    "mpi": "2026-11-21 13:05:06.101 [IPEngine.3] Completed registration with id 3",
     "spark": "26/11/21 10:12:06 INFO Worker: Successfully registered with master spark://10.0.0.1:38755",
     "ray": "SUCC scripts.py:1085 -- \x1b[32mRay runtime started.\x1b[39m",
 }
@@ -98,7 +109,10 @@ def test_it_listens_on_the_nodes_network_only(name: str) -> None:
     words = " ".join(engine.head(FIRST).argv)
     assert "10.0.0.1" in words
     assert "0.0.0.0" not in words
-    assert "@ADDRESS@" in " ".join(engine.workers(FIRST, ready(engine)).argv) or name == "ipyparallel"
+    assert "@ADDRESS@" in " ".join(engine.workers(FIRST, ready(engine)).argv) or name in (
+        "ipyparallel",
+        "mpi",
+    )
 
 
 def test_dask() -> None:
