@@ -43,7 +43,12 @@ _NO_ANSWER = re.compile(
 )
 
 # A look at the jobs whose ids are known; of the others only the names are, and qselect(1B) finds their ids first.
-_LOOK = 'for name; do ids="$ids $(qselect {history} -N "$name")"; done; [ -z "${{ids# }}" ] || qstat {history} -f $ids'
+# Where that is missing (slurm-wlm-torque), all jobs are looked at.
+_LOOK = """\
+command -v qselect >/dev/null 2>&1 || exec qstat {history} -f
+for name; do ids="$ids $(qselect {history} -N "$name")"; done
+[ -z "${{ids# }}" ] || qstat {history} -f $ids
+"""
 
 
 class Pbs:
@@ -159,6 +164,8 @@ class Pbs:
         match = re.search(r"terminated by (\S+)", comment)
         if match:
             return cancelled_end(f" by {match[1]}")
+        if number is None and job.node:  # slurm-wlm-torque gives no status at all
+            return End(EndKind.FAILED, f"{self.title} does not say why", "Start the kernel again")
         if number is None:
             return cancelled_end(" before it ran")
         if number > 256:

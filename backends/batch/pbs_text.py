@@ -1,6 +1,7 @@
 """What `qstat -f` of OpenPBS, PBS Pro and Torque prints: blocks of attributes, long values on several lines.
 
-Text and not JSON, because theirs may be invalid (DESIGN §4), and Torque has none.
+Text and not JSON, because theirs may be invalid (DESIGN §4), and Torque has none.  The commands of slurm-wlm-torque,
+which are Torque's over a Slurm, put tabs before attributes; these are never long.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _GONE = re.compile(
     r"Unknown Job Id|has finished, use -x|nonexistent job id|invalid state for job - COMPLETE"
     r"|Request invalid for state of job|Job has finished"
 )
+_UNKNOWN_JOB = 153  # PBSE_UNKJOBID, 15001, as an exit status has it: slurm-wlm-torque says no more than that
 
 
 def blocks(text: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -31,17 +33,18 @@ def queue_blocks(text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _blocks(text: str, head: str) -> Iterator[tuple[str, dict[str, str]]]:
     found: dict[str, str] = {}
-    number = last = ""
+    number = last = indent = ""
     for line in text.splitlines():
+        match = re.match(r"(    |\t)([\w.]+) = (.*)", line)
         if line.startswith(head):
             if number:
                 yield number, found
-            number, found, last = line.partition(":")[2].strip(), {}, ""
+            number, found, last, indent = line.partition(":")[2].strip(), {}, "", ""
+        elif number and match and match[1] == (indent or match[1]):
+            indent, last = match[1], match[2].lower()
+            found[last] = match[3]
         elif line.startswith("\t") and last:
             found[last] += line[1:]
-        elif number and (match := re.match(r"    ([\w.]+) = (.*)", line)):
-            last = match[1].lower()
-            found[last] = match[2]
     if number:
         yield number, found
 
@@ -49,7 +52,7 @@ def _blocks(text: str, head: str) -> Iterator[tuple[str, dict[str, str]]]:
 def only_gone(said: Said) -> bool:
     """Whether all that it complains of is that some jobs are not there any more."""
     lines = [line for line in said.err.splitlines() if line.strip()]
-    return all(_GONE.search(line) for line in lines) if lines else said.status == 0
+    return all(_GONE.search(line) for line in lines) if lines else said.status in (0, _UNKNOWN_JOB)
 
 
 def seconds(text: str) -> int | None:

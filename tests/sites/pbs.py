@@ -148,7 +148,7 @@ class Server:
             return 170
         place = self.directory / "jobs"
         place.mkdir(exist_ok=True)
-        script = sys.stdin.read()
+        script = Path(arguments[-1]).read_text() if len(arguments) % 2 else sys.stdin.read()
         number = ""
         while not number:
             with contextlib.suppress(FileExistsError):  # two may come at once

@@ -21,6 +21,7 @@ from .transcript import Transcript, complaint
 
 OPENPBS = Transcript("openpbs-23")
 TORQUE = Transcript("torque-6")
+WRAPPERS = Transcript("slurm-wlm-torque-22.05")
 PBS, TRQ = pbs.ADAPTER, torque.ADAPTER
 
 FULL = Request(
@@ -50,6 +51,8 @@ def test_a_request_for_pbs() -> None:
 def test_a_request_for_torque() -> None:
     argv = TRQ.submit(FULL, "").argv
     assert "nodes=2:ppn=4:gpus=2:a100,mem=2097152kb,walltime=01:02:03" in argv
+    # The script's path comes last: slurm-wlm-torque takes none on stdin.
+    assert (argv[:2], argv[3:5]) == (("sh", "-c"), ("sh", "fk-x"))
 
 
 def test_submissions() -> None:
@@ -199,3 +202,38 @@ def test_pieces_of_text() -> None:
         "",
     )
     assert (seconds("100:00:01"), seconds("77"), seconds("soon")) == (360001, 77, None)
+
+
+def test_commands_over_slurm_submit() -> None:
+    assert TRQ.submitted(WRAPPERS.said("qsub -N fk-a-1")) == "1"
+    with pytest.raises(Refused, match=r"refuses the job: sbatch: error: .*Invalid partition name specified"):
+        TRQ.submitted(WRAPPERS.said("qsub -N fk-a-3"))
+    with pytest.raises(CannotTell, match="Unable to contact slurm controller"):
+        TRQ.submitted(WRAPPERS.said("qsub -N fk-a-5"))
+
+
+def test_the_queue_of_commands_over_slurm() -> None:
+    running, queued = TRQ.jobs([WRAPPERS.said("qstat -f")])
+    assert (running.id, running.name, running.state, running.node) == (
+        *("1", "fk-a-1", JobState.RUNNING),
+        "node1",
+    )
+    assert (queued.state, queued.queue, queued.node) == (JobState.QUEUED, "closed", "")
+    assert TRQ.jobs([WRAPPERS.said("qstat -f 99")]) == []
+    with pytest.raises(CannotTell, match="Problem loading jobs"):
+        TRQ.jobs([WRAPPERS.said("qstat -f", -1)])
+
+
+def test_the_end_in_commands_over_slurm() -> None:
+    def end(number: str) -> str:
+        said = WRAPPERS.said(f"qstat -f {number}")
+        found = TRQ.ended(Job(number, "x", JobState.UNKNOWN), [said]).end
+        assert found is not None
+        return found.text
+
+    assert end("1") == "Torque does not say why"
+    assert end("2") == "it was cancelled before it ran"
+    TRQ.cancelled(WRAPPERS.said("qdel 1"))
+    TRQ.cancelled(WRAPPERS.said("qdel 1", 1))  # it is over already: status 1, and no word
+    with pytest.raises(CannotTell, match="Unable to contact slurm controller"):
+        TRQ.cancelled(WRAPPERS.said("qdel 1", -1))
