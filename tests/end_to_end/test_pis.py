@@ -29,7 +29,7 @@ from ..sites.ssh import free_port, make_key
 pytestmark = [pytest.mark.servers, pytest.mark.long, pytest.mark.timeout(3600)]
 
 PIS = int(os.environ.get("PIS", "4"))
-STARTED = 1800.0  # seconds that a start may take: they share the cores with everything else
+STARTED = 2700.0  # seconds that a start may take: they share the cores with everything else
 ROSTER = """
 [fleet]
 name = "class"
