@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import _peers
-from tests.sites.lossy_network import FarSshd, Network
+from tests.sites.lossy_network import LossyNetwork
+from tests.sites.netns import inside
+from tests.sites.ssh import Sshd
 
 DRIVER = str(Path(__file__).with_name("_driver.py"))
 _PORTS = itertools.count(40_000, 5)
@@ -32,10 +34,10 @@ class Failed(Exception):
 class Driver:
     """A notebook's side, in a process of its own on the near host."""
 
-    def __init__(self, net: Network, python: str, path: str = "") -> None:
+    def __init__(self, net: LossyNetwork, python: str, path: str = "") -> None:
         environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
         self._process = subprocess.Popen(
-            net.inside(net.near, python, DRIVER),
+            [*inside(net.near), python, DRIVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -97,7 +99,7 @@ class ByHand(Plain):
     """
 
     def __init__(
-        self, name: str, driver: Driver, host: FarSshd, place: Path, argv: Sequence[str], apart: bool
+        self, name: str, driver: Driver, host: Sshd, place: Path, argv: Sequence[str], apart: bool
     ) -> None:
         super().__init__(name, driver, "")
         self._host = host
@@ -127,7 +129,7 @@ class ByHand(Plain):
         return {"argv": ["sh", "-c", script], "file": str(file)}
 
 
-def sshpyk(net: Network, host: FarSshd, python: Path, place: Path, kernel: str) -> Plain:
+def sshpyk(net: LossyNetwork, host: Sshd, python: Path, place: Path, kernel: str) -> Plain:
     """Its menu entry, made by its own command; it wants an alias with a ControlMaster of its own."""
     config = place / "sshpyk_config"
     lines = [
@@ -145,13 +147,13 @@ def sshpyk(net: Network, host: FarSshd, python: Path, place: Path, kernel: str) 
     command = [str(python.with_name("sshpyk")), "add", "--kernel-name", "sshpyk", "--display-name", "sshpyk"]
     command += ["--language", "python", "--ssh-host-alias", "far_sshpyk", "--ssh-config", str(config)]
     command += ["--remote-python", str(python), "--remote-kernel-name", kernel, "--ssh", "/usr/bin/ssh"]
-    done = subprocess.run(net.inside(net.near, *command), check=False, capture_output=True, text=True)
+    done = subprocess.run([*inside(net.near), *command], check=False, capture_output=True, text=True)
     if done.returncode:
         raise Failed(f"sshpyk add: {(done.stderr or done.stdout).strip()[-500:]}")
     return Plain(f"sshpyk {_peers.version(python, 'sshpyk')}", Driver(net, str(python)), "sshpyk")
 
 
-def remote_ikernel(net: Network, host: FarSshd, python: Path, place: Path, argv: Sequence[str]) -> Plain:
+def remote_ikernel(net: LossyNetwork, host: Sshd, python: Path, place: Path, argv: Sequence[str]) -> Plain:
     """Its menu entry as its `manage` writes it (which needs Notebook 6); it runs whatever `ssh` is on PATH."""
     programs = place / "bin"
     programs.mkdir()

@@ -20,7 +20,9 @@ from _ssh_contestants import ByHand, Driver, Failed, Plain, remote_ikernel, sshp
 from farkernel.launcher.client import KeeperClient
 from report import Benchmark, Contestant, finish, limit, quantile
 from tests.sites.engine import wait_until
-from tests.sites.lossy_network import FarSshd, Network, network
+from tests.sites.lossy_network import LossyNetwork, lossy_network
+from tests.sites.netns import inside
+from tests.sites.ssh import Sshd
 
 TRIPS, MEGABYTES, LINES = 60, 200, 200_000
 BUFFERS = f"""
@@ -54,7 +56,7 @@ def peers() -> dict[str, Path | str]:
 class Arena:
     """Everybody who takes part, on one pair of hosts."""
 
-    def __init__(self, top: Path, net: Network, host: FarSshd, others: dict[str, Path | str]) -> None:
+    def __init__(self, top: Path, net: LossyNetwork, host: Sshd, others: dict[str, Path | str]) -> None:
         self.host = host
         self.net = net
         self._stack = contextlib.ExitStack()
@@ -128,7 +130,7 @@ def cold(arena: Arena, with_keeper: bool) -> float:
     wait_until(lambda: not arena.host.agents(), "the agent to end", 60)
     if with_keeper:
         command = [sys.executable, "-c", START_KEEPER]
-        subprocess.run(arena.net.inside(arena.net.near, *command), check=True)
+        subprocess.run([*inside(arena.net.near), *command], check=True)
         time.sleep(1)
     return arena.far.first()
 
@@ -230,8 +232,7 @@ def main() -> None:
         home = top / "home"
         home.mkdir()
         os.environ["HOME"] = str(home)
-        with network() as net, FarSshd(top / "sshd", net) as host:
-            host.write_client_config()
+        with lossy_network() as net, net.sshd(top / "sshd") as host:
             arena = Arena(top, net, host, others)
             try:
                 tables = [*start_tables(arena), *in_open_kernels(arena)]

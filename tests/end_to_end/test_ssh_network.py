@@ -15,7 +15,9 @@ from farkernel.launcher.agent.flow import HEARTBEAT_BUSY
 
 from ..sites.engine import DEADLINE, Engine, collect, run_cell, wait_until
 from ..sites.far import Notebook, Ticking
-from ..sites.lossy_network import FarSshd, Network, network
+from ..sites.lossy_network import LossyNetwork, lossy_network
+from ..sites.netns import inside
+from ..sites.ssh import Sshd
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
@@ -24,23 +26,22 @@ KEEPER = "from farkernel.launcher.client import KeeperClient; KeeperClient().req
 
 
 @pytest.fixture
-def net() -> Iterator[Network]:
-    with network() as made:
+def net() -> Iterator[LossyNetwork]:
+    with lossy_network() as made:
         yield made
 
 
 @pytest.fixture
-def host(net: Network, home: Path) -> Iterator[FarSshd]:
-    with FarSshd(home.parent / "sshd", net) as host:
-        host.write_client_config()
+def host(net: LossyNetwork, home: Path) -> Iterator[Sshd]:
+    with net.sshd(home.parent / "sshd") as host:
         yield host
 
 
 @pytest.fixture
-def notebook(engine: Engine, net: Network, host: FarSshd) -> Iterator[Notebook]:
+def notebook(engine: Engine, net: LossyNetwork, host: Sshd) -> Iterator[Notebook]:
     """The keeper is on the near host, the notebook beside it."""
     engine.target("far", address=host.address, kernel="python3", ssh_config=str(host.client_config))
-    subprocess.run(net.inside(net.near, sys.executable, "-c", KEEPER), check=True)
+    subprocess.run([*inside(net.near), sys.executable, "-c", KEEPER], check=True)
     with Notebook(engine) as notebook:
         assert "up" in run_cell(notebook.client, "print('up')").text
         yield notebook
@@ -49,7 +50,7 @@ def notebook(engine: Engine, net: Network, host: FarSshd) -> Iterator[Notebook]:
     wait_until(lambda: not host.agents(), "the far agent to end", 20)
 
 
-def black_out(net: Network, notebook: Notebook, seconds: float) -> None:
+def black_out(net: LossyNetwork, notebook: Notebook, seconds: float) -> None:
     ticking = Ticking(notebook, seconds + 5)
     net.silence()
     time.sleep(seconds)
@@ -64,7 +65,7 @@ def black_out(net: Network, notebook: Notebook, seconds: float) -> None:
 
 @pytest.mark.parametrize("seconds", [5, 11])
 def test_output_flows_when_packets_get_through_again(
-    net: Network, notebook: Notebook, seconds: float
+    net: LossyNetwork, notebook: Notebook, seconds: float
 ) -> None:
     black_out(net, notebook, seconds)
 
@@ -72,12 +73,12 @@ def test_output_flows_when_packets_get_through_again(
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seconds", [60, 600])
-def test_output_flows_after_a_long_loss(net: Network, notebook: Notebook, seconds: float) -> None:
+def test_output_flows_after_a_long_loss(net: LossyNetwork, notebook: Notebook, seconds: float) -> None:
     black_out(net, notebook, seconds)
 
 
 def test_an_outage_that_is_shorter_than_the_heartbeat_is_not_worth_a_word(
-    net: Network, notebook: Notebook, host: FarSshd
+    net: LossyNetwork, notebook: Notebook, host: Sshd
 ) -> None:
     """Only TCP's own repetitions bring it on then: they come at 3 and at 6 s."""
     ticking = Ticking(notebook, 8)
@@ -96,7 +97,7 @@ def test_an_outage_that_is_shorter_than_the_heartbeat_is_not_worth_a_word(
 
 
 def test_cells_that_are_typed_while_packets_are_lost_run_in_their_order(
-    net: Network, notebook: Notebook
+    net: LossyNetwork, notebook: Notebook
 ) -> None:
     net.silence()
     codes = (
@@ -126,7 +127,7 @@ def test_cells_that_are_typed_while_packets_are_lost_run_in_their_order(
     assert collect(notebook.client, typed[2]).text == "third\n"
 
 
-def test_a_cable_that_is_plugged_in_again(net: Network, notebook: Notebook) -> None:
+def test_a_cable_that_is_plugged_in_again(net: LossyNetwork, notebook: Notebook) -> None:
     """Here every try fails at once, and none of them troubles anybody."""
     ticking = Ticking(notebook, 16)
     net.unplug()
@@ -141,7 +142,7 @@ def test_a_cable_that_is_plugged_in_again(net: Network, notebook: Notebook) -> N
     assert any("down since" in notice for notice in ticking.notices)
 
 
-def test_another_network_with_another_address(net: Network, notebook: Notebook, host: FarSshd) -> None:
+def test_another_network_with_another_address(net: LossyNetwork, notebook: Notebook, host: Sshd) -> None:
     ticking = Ticking(notebook, 12)
     net.move()
     moved = time.monotonic()
