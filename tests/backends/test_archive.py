@@ -153,6 +153,21 @@ def code_of(source: str) -> str:
     return "".join(f"{getattr(node, 'lineno', '')} {ast.dump(node)}" for node in tree.body)
 
 
+LATER = ("difflib", "shutil", "subprocess", "tempfile", "traceback")
+NEVER = ("argparse", "ctypes", "site", "zipfile")  # or only in a job, for an engine …
+
+
+def test_what_an_agent_does_not_need_at_once_is_imported_later(tmp_path: Path) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(build_archive().content)
+    seen = f"print(*(name for name in {LATER + NEVER!r} if name in sys.modules))"
+    code = f"import sys; sys.path.insert(0, {str(path)!r}); from {PACKAGE} import __main__, worker; {seen}; worker._import_rest(); {seen}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"\n{' '.join(LATER)}\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [
