@@ -41,7 +41,8 @@ export FARKERNEL_LOADER FARKERNEL_BOOT
 tried=
 for python in {pythons}; do
   command -v "$python" >/dev/null 2>&1 || continue
-  "$python" -c 'import os; exec(os.environ.pop("FARKERNEL_LOADER"))'
+  "$python" -S -c 'import sys; sys.path = [_ for _ in sys.path if _]
+import os; exec(os.environ.pop("FARKERNEL_LOADER"))'
   status=$?
   [ $status -eq 99 ] || exit $status
   tried="$tried $python"

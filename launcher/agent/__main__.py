@@ -3,14 +3,13 @@
 Everything is imported here and now: the archive may be gone when an agent has run for months.
 """
 
-import argparse
 import gc
 import os
 import signal
 import socket
 import sys
 import time
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 from . import places
 from .guard import Guard, Held, WorkerNeeded
@@ -19,20 +18,39 @@ from .spawn import raise_limit
 from .worker import LISTENER, LOCK, GuardNeeded, Worker, listen
 
 _PATIENCE = 5.0
+_USAGE = """\
+usage: farkernel-agent serve (--directory DIRECTORY | --allocation NAME) [--ready-fd N]
+  --directory   the agent's directory
+  --allocation  instead of it: the allocation's name, for a directory in the usual place
+  --ready-fd    gets one byte when the agent listens
+"""
 BUSY = 3
 
 
 def main(arguments: Optional[List[str]] = None) -> None:
-    parser = argparse.ArgumentParser(prog="farkernel-agent")
-    parser.add_argument("command", choices=["serve"])
-    parser.add_argument("--directory", help="the agent's directory")
-    parser.add_argument("--allocation", help="instead of --directory: its name, in the usual place")
-    parser.add_argument("--ready-fd", type=int, help="gets one byte when the agent listens")
-    chosen = parser.parse_args(arguments)
-    if bool(chosen.directory) == bool(chosen.allocation):
-        parser.error("exactly one of --directory and --allocation is needed")
-    directory = chosen.directory or places.agent_directory(places.private_directory(), chosen.allocation)
-    sys.exit(serve(directory, chosen.ready_fd))
+    chosen = _options(sys.argv[1:] if arguments is None else arguments)
+    if chosen is None:
+        sys.stderr.write(_USAGE)
+        sys.exit(2)
+    directory = chosen.get("--directory")
+    if directory is None:
+        directory = places.agent_directory(places.private_directory(), chosen["--allocation"])
+    ready = chosen.get("--ready-fd")
+    sys.exit(serve(directory, None if ready is None else int(ready)))
+
+
+def _options(words: List[str]) -> Optional[Dict[str, str]]:
+    """None where they make no sense.  (argparse takes a tenth of the agent's whole start.)"""
+    options = dict(zip(words[1::2], words[2::2]))
+    if words[:1] != ["serve"] or 2 * len(options) != len(words) - 1:
+        return None
+    if set(options) - {"--directory", "--allocation", "--ready-fd"}:
+        return None
+    if ("--directory" in options) == ("--allocation" in options) or not options.get(
+        "--ready-fd", "0"
+    ).isdigit():
+        return None
+    return options
 
 
 def serve(directory: str, ready: Optional[int]) -> int:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from typing import Callable, List
 
 from .loop import Loop
@@ -19,6 +18,8 @@ class Child(object):
     def __init__(
         self, loop: Loop, argv: List[str], given: bytes, deadline: float, done: Callable[[bytes], None]
     ) -> None:
+        import subprocess
+
         self._loop = loop
         self._done = done
         self._data = b""

@@ -1,7 +1,7 @@
 """Starts that wait while GPUs are looked at and leased for them, or while an engine is started."""
 
 import os
-import zipfile
+import zipimport
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
@@ -148,8 +148,10 @@ class Clusters(object):
         path = self._programs.find(request["programs"].get("engines"))
         if path is not None and path not in self._loaded:
             names: Dict[str, Any] = {}
-            with zipfile.ZipFile(path) as archive:
-                exec(archive.read("farkernel_engines/starting.py"), names)  # noqa: S102 - as its other part is run
+            text = zipimport.zipimporter(path).get_data(
+                os.path.join(path, "farkernel_engines", "starting.py")
+            )
+            exec(text, names)  # noqa: S102 - as its other part is run
             place = subdirectory(self._directory, "e")
             self._loaded[path] = names["Starting"](path, place, self._child, _prefix, self._again)
         return self._loaded.get(path or "")

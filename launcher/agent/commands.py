@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 from typing import Any, Callable, Dict, List, Mapping, Union
 
@@ -44,6 +43,8 @@ class Command(Port):
         self._said = b""
         self._told = False
         self._deaf = False
+        import subprocess
+
         ours, theirs = socket.socketpair()
         try:
             environment = complete_environment(os.environ, NOTHING, {}, [])

@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 from typing import List, NamedTuple, Optional
 
 from .loop import Loop
@@ -226,6 +225,8 @@ def remove(loop: Loop, directory: str, life: int) -> None:
     runtime = runtime_of(directory)
     if runtime is None:
         return
+    import subprocess
+
     try:
         child = subprocess.Popen(
             [runtime, "rm", "--force", name_of(directory, life)],

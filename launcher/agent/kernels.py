@@ -2,7 +2,6 @@
 
 import enum
 import os
-import shutil
 import signal
 import socket
 import time
@@ -541,6 +540,8 @@ class Kernel(Owner):
         """Its directory goes, and with it all that it said."""
         self.detach(None)
         self._stop_keep()
+        import shutil
+
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -11,7 +11,6 @@ import os
 import pwd
 import re
 import stat
-import tempfile
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -166,6 +165,8 @@ class Leases(object):
         raise OSError(0, "%s does not stay" % path)
 
     def _make(self, path: str) -> None:
+        import tempfile
+
         descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=self.directory)
         try:
             os.fchmod(descriptor, 0o644)
@@ -178,6 +179,8 @@ class Leases(object):
 
     def _write(self, path: str, about: Dict[str, Any]) -> None:
         """Beside the lock, in a file of our own: the lock's may be another user's."""
+        import tempfile
+
         descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=self.directory)
         with os.fdopen(descriptor, "w") as stream:
             os.fchmod(descriptor, 0o644)

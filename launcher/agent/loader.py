@@ -10,22 +10,31 @@ import sys
 if sys.version_info < (3, 6):
     sys.exit(99)
 try:
-    import ctypes  # noqa: F401
-    import mmap  # noqa: F401
-    import zlib  # noqa: F401
+    import _ctypes
+    import mmap
+    import socket
+    import zlib
 except ImportError:
-    sys.exit(99)  # a stripped Python, in which the agent would not run: the boot script tries the next one
+    # The boot script leaves `site` out (-S), which often takes longer than all else here.  But in a virtualenv of
+    # before 2020 it is what finds the standard library.
+    import site
 
+    site.main()
+    try:
+        import _ctypes  # noqa: F401
+        import mmap  # noqa: F401
+        import socket
+        import zlib  # noqa: F401
+    except ImportError:
+        # A stripped Python, in which the agent would not run: the boot script tries the next one.
+        sys.exit(99)
+
+# What is seldom needed is imported where it is: somebody waits.
 import errno
 import hashlib
-import importlib
-import json
 import os
 import select
-import socket
 import struct
-import subprocess
-import tempfile
 import time
 
 from .places import PlaceError, agent_directory, flock, lock_directory, private_directory, subdirectory
@@ -65,7 +74,7 @@ class Loader(object):
         """Hand the connection over, and wait until the agent is done with it."""
         agent = self.connect() or (self.expect() if self.allocation.startswith(JOB) else self.start())
         # The agent reads and writes the connection itself: nothing is copied in between.
-        about = json.dumps({"nonce": self.nonce, "hello": self.hello}).encode("ascii") + b"\n"
+        about = ('{"nonce": "%s", "hello": "%s"}\n' % (self.nonce, self.hello)).encode("ascii")
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("2i", 0, 1))]
         agent.sendmsg([about], rights)
         # Our own copies would keep the pipes open after the agent closed its ends.
@@ -82,8 +91,10 @@ class Loader(object):
         """There is nothing else to do: see to it that the next agent starts faster."""
         if self.uncompiled and not select.select([agent], [], [], COMPILE_AFTER)[0]:
             os.nice(19)
+            sys.path.insert(0, self.uncompiled)
             try:
-                bytecode(self.uncompiled, "keep")
+                bytecode = __import__("farkernel_agent.bytecode", fromlist=["keep"])
+                bytecode.keep(self.uncompiled, compiled_names(self.uncompiled))
             except (OSError, ImportError):
                 pass  # a full disk, or the program was removed; it runs without
 
@@ -121,9 +132,9 @@ class Loader(object):
             self.wait_for(lock, deadline)
             agent = self.connect()
             if agent is None:
-                program = str(bytecode(archive, "find"))
-                self.uncompiled = archive if program == archive else None
-                self.launch(program, deadline)
+                compiled = find_compiled(archive)
+                self.uncompiled = None if compiled else archive
+                self.launch(compiled or archive, deadline)
                 agent = self.connect()
             while agent is None and time.time() < deadline:
                 time.sleep(0.05)  # another agent holds the directory's lock, and is about to listen
@@ -141,13 +152,13 @@ class Loader(object):
                 raise self.not_started("another connection is starting it, and does not finish")
             time.sleep(0.02)
 
-    def launch(self, archive, deadline):
+    def launch(self, program, deadline):
         # type: (str, float) -> None
         """Start the agent as nobody's child, and wait for its word that it listens."""
         ready, its_end = os.pipe()
         if os.fork() == 0:
             try:
-                self.become_agent(archive, its_end)
+                self.become_agent(program, its_end)
             finally:
                 os._exit(127)
         os.close(its_end)
@@ -173,7 +184,7 @@ class Loader(object):
             os.close(lock)
         return lock is None
 
-    def become_agent(self, archive, ready):
+    def become_agent(self, program, ready):
         # type: (str, int) -> None
         """In the child: forget where we come from, fork once more, become the agent."""
         os.setsid()
@@ -191,8 +202,9 @@ class Loader(object):
             if name.startswith("FARKERNEL_BOOT"):
                 del os.environ[name]
         # -I: no PYTHONPATH, no user site and no current directory can put a file in the place of a module.
-        command = [sys.executable, "-I", archive, "serve", "--directory", self.directory, "--ready-fd", "3"]
-        command = scope() + command
+        options = ["-I"] if "site" in sys.modules else ["-I", "-S"]
+        command = [sys.executable] + options + [program, "serve", "--directory", self.directory]
+        command = scope() + command + ["--ready-fd", "3"]
         os.execvp(command[0], command)
 
     def archive(self):
@@ -210,6 +222,8 @@ class Loader(object):
             if error.errno != errno.ENOENT:
                 raise
         content = self.ask()
+        import tempfile
+
         descriptor, temporary = tempfile.mkstemp(dir=programs)
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -250,12 +264,26 @@ class Loader(object):
         )
 
 
-def bytecode(archive, do):
-    # type: (str, str) -> object
-    """Something that this module of the agent's can do with the agent's program."""
-    if archive not in sys.path:
-        sys.path.insert(0, archive)
-    return getattr(importlib.import_module("farkernel_agent.bytecode"), do)(archive)
+def compiled_names(archive):
+    # type: (str) -> str
+    """How the names of files begin that have the agent's program compiled for this Python (bytecode.py)."""
+    return "%s.%s-%x." % (archive[: -len(".zip")], sys.implementation.cache_tag, sys.hexversion)
+
+
+def find_compiled(archive):
+    # type: (str) -> str | None
+    """One that is whole: its name ends with its content's hash."""
+    begin = compiled_names(archive)
+    place = os.path.dirname(archive)
+    for name in os.listdir(place):
+        path = os.path.join(place, name)
+        if path.startswith(begin):
+            with open(path, "rb") as stream:
+                content = stream.read()
+            if path == begin + hashlib.sha256(content).hexdigest() + ".pyc":
+                os.utime(path, None)
+                return path
+    return None
 
 
 def scope():
@@ -263,6 +291,8 @@ def scope():
     """The words in front of the agent's command where logind would end it at logout (logind.conf(5))."""
     if not os.path.isdir("/run/systemd/system"):
         return []
+    import subprocess
+
     nothing = os.open(os.devnull, os.O_RDWR)
     words = ["systemd-run", "--user", "--scope", "--quiet", "--"]
     try:
@@ -304,6 +334,8 @@ def tail(path):
 
 def say(nonce, word, value):
     # type: (str, str, dict[str, object]) -> None
+    import json
+
     data = ("%s %s %s\n" % (nonce, word, json.dumps(value))).encode("ascii")
     while data:
         data = data[os.write(1, data) :]

@@ -2,7 +2,6 @@
 
 import os
 import time
-import traceback
 
 LARGEST = 512 * 1024
 
@@ -24,6 +23,8 @@ class Log(object):
 
     def failure(self, doing: str) -> None:
         """The exception being handled is a mistake of ours: where it happened goes into the log."""
+        import traceback
+
         self("while %s: %s" % (doing, traceback.format_exc().rstrip()))
 
     def take_stderr(self) -> None:

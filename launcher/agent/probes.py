@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from typing import Any, Callable, Dict, Mapping, Optional, Union
 
 from . import specs
@@ -51,6 +50,8 @@ class Programs(object):
         data = base64.b64decode(content.encode("ascii"), validate=True)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise BadRequest("a program that is not what its hash says")
+        import tempfile
+
         place = os.path.join(self._directory, "programs")
         try:
             place = subdirectory(self._directory, "programs")

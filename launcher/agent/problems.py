@@ -1,6 +1,5 @@
 """Errors that the agent answers with: what is wrong and what to do, in the three words of every error of ours."""
 
-import difflib
 from typing import Dict, Iterable
 
 
@@ -58,6 +57,8 @@ class NoKernelspec(Problem):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
+        import difflib
+
         near = difflib.get_close_matches(name, names, 1, 0.5)
         if not names:
             advice = 'None is installed there; install one (ipykernel for Python), or give python = "/path/to/python"'

@@ -1,6 +1,5 @@
 """Fork and exec of a kernel, in the guard: single-threaded, small, and nothing imported after the fork."""
 
-import ctypes
 import errno
 import os
 import resource
@@ -14,8 +13,11 @@ from . import procinfo, records
 _ERROR = struct.Struct("=i")
 LAUNCH = "launch.json"
 _ENOUGH = 65536
-_LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+if os.environ.get("FARKERNEL_JOB"):
+    import ctypes
+
+    _LIBC = ctypes.CDLL(None)
 Spawned = NamedTuple("Spawned", [("pid", int), ("start", int), ("output", int)])
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import string
 import sys
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
@@ -90,10 +89,10 @@ def directories(environment: Mapping[str, str]) -> List[str]:
     found = [path for path in environment.get("JUPYTER_PATH", "").split(os.pathsep) if path]
     data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
     found.append(environment.get("JUPYTER_DATA_DIR") or os.path.join(data, "jupyter"))
-    prefixes = [sys.prefix]
+    prefixes = [own_prefix()]
     # The agent's Python is the first that would do, and need not be the one in which Jupyter lives.
     for program in ("jupyter", "python3"):
-        path = shutil.which(program, path=environment.get("PATH"))
+        path = which(program, environment.get("PATH", os.defpath))
         if path is not None:
             prefixes.append(os.path.dirname(os.path.dirname(path)))
     found += [os.path.join(prefix, "share", "jupyter") for prefix in prefixes]
@@ -144,7 +143,7 @@ def find(name: str, environment: Mapping[str, str], prefix: Optional[str] = None
 def _python_of(directory: str) -> Optional[str]:
     """The Python in whose prefix the kernelspec (PREFIX/share/jupyter/kernels/NAME) is: "python" means that one."""
     prefix = os.path.abspath(os.path.join(directory, "..", "..", "..", ".."))
-    if prefix == os.path.abspath(sys.prefix):
+    if prefix == os.path.abspath(own_prefix()):
         return sys.executable
     for name in ("python3", "python"):
         path = os.path.join(prefix, "bin", name)
@@ -214,12 +213,31 @@ def complete_environment(
 
 
 def complete_argv(spec: Spec, connection_file: str) -> List[str]:
-    values = {"connection_file": connection_file, "resource_dir": spec.directory, "prefix": sys.prefix}
+    values = {"connection_file": connection_file, "resource_dir": spec.directory, "prefix": own_prefix()}
     return [_fill(word, values) for word in spec.argv]
 
 
 def _fill(word: str, values: Dict[str, str]) -> str:
     return re.sub(r"\{(connection_file|resource_dir|prefix)\}", lambda match: values[match.group(1)], word)
+
+
+def which(name: str, path: str) -> Optional[str]:
+    """As `shutil.which`, whose module takes as long to import as a start takes otherwise."""
+    for directory in path.split(os.pathsep) if path else []:
+        program = os.path.join(directory or os.curdir, name)
+        if os.path.isfile(program) and os.access(program, os.X_OK):
+            return program
+    return None
+
+
+def own_prefix() -> str:
+    """`sys.prefix` with virtual environments, which `site` finds out, and the agent runs without it (PEP 405)."""
+    place = os.path.dirname(sys.executable)
+    prefix = os.path.dirname(place)
+    for directory in (place, prefix):
+        if os.path.isfile(os.path.join(directory, "pyvenv.cfg")):
+            return prefix
+    return sys.prefix
 
 
 def find_program(argv: List[str], environment: Mapping[str, str], cwd: str) -> str:
@@ -231,7 +249,7 @@ def find_program(argv: List[str], environment: Mapping[str, str], cwd: str) -> s
         if os.path.isfile(program) and os.access(program, os.X_OK):
             return program
         raise NoProgram(name, os.path.dirname(program))
-    found = shutil.which(name, path=path)
+    found = which(name, path)
     if found is None:
         raise NoProgram(name, path)
     return found

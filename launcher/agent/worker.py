@@ -1,7 +1,6 @@
 """The worker: one thread that moves bytes between kernels, tapes and the link, and does what the keeper asks."""
 
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -26,6 +25,7 @@ LOCK, LISTENER = "lock", "listener"
 IDLE = 60.0
 LEASE_LINGER = 10.0
 _ENDING = 5.0
+_REST = 10.0
 _MOST_VISITORS = 16  # sessions of keepers, most of them of machines that sleep or are no more
 _UID = struct.Struct("3i")
 
@@ -77,6 +77,7 @@ class Worker(Holder):
         self.loop.watch(self._channel.fileno(), self._guard_says)
         self._adopt_all()
         self._look_whether_idle()
+        self.loop.later(_REST, _import_rest)
         while not self._ended:
             self.loop.run()
             if self._replace_guard:
@@ -139,6 +140,8 @@ class Worker(Holder):
             pass
         if not self.kernels:
             # The lock is still ours.  A loader that is in there just now finds nothing, and its keeper tries again.
+            import shutil
+
             shutil.rmtree(self.directory, ignore_errors=True)
         self._ended = True
         self.loop.stop()
@@ -371,6 +374,12 @@ class Worker(Holder):
             if other is not kernel:
                 other.seen_oom()
         self._look_whether_idle()
+
+
+def _import_rest() -> None:
+    """What is seldom used was left out at the start.  In a month the machine may have another Python in its place."""
+    for name in ("difflib", "shutil", "subprocess", "tempfile", "traceback"):
+        __import__(name)
 
 
 def _about(visitor: Visitor) -> Event:

@@ -153,12 +153,41 @@ def code_of(source: str) -> str:
     return "".join(f"{getattr(node, 'lineno', '')} {ast.dump(node)}" for node in tree.body)
 
 
-def test_it_runs(tmp_path: Path) -> None:
+LATER = ("difflib", "shutil", "subprocess", "tempfile", "traceback")
+NEVER = ("argparse", "ctypes", "site", "zipfile")  # or only in a job, for an engine …
+
+
+def test_what_an_agent_does_not_need_at_once_is_imported_later(tmp_path: Path) -> None:
     path = tmp_path / "agent.zip"
     path.write_bytes(build_archive().content)
-    done = subprocess.run([sys.executable, "-I", path], capture_output=True, text=True, check=False)
+    seen = f"print(*(name for name in {LATER + NEVER!r} if name in sys.modules))"
+    code = f"import sys; sys.path.insert(0, {str(path)!r}); from {PACKAGE} import __main__, worker; {seen}; worker._import_rest(); {seen}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"\n{' '.join(LATER)}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["run"],
+        ["serve"],
+        ["serve", "--directory"],
+        ["serve", "--directory", "/d", "--allocation", "a"],
+        ["serve", "--directory", "/d", "--directory", "/d"],
+        ["serve", "--directory", "/d", "--ready-fd", "x"],
+        ["serve", "--directory", "/d", "--port", "1"],
+    ],
+)
+def test_words_that_make_no_sense_get_the_usage(words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "agent.zip"
+    path.write_bytes(build_archive().content)
+    command = [sys.executable, "-I", "-S", str(path), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "serve" in done.stderr
+    assert done.stderr.startswith("usage: farkernel-agent serve (--directory DIRECTORY | --allocation NAME)")
 
 
 def test_the_loader_is_one_program_of_ascii_that_fits_into_a_variable() -> None:
@@ -175,6 +204,20 @@ def test_an_old_python_says_so(python: Path) -> None:
         [python, "-c", loader_text()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     assert (done.returncode, done.stdout) == (99, b"")
+
+
+def test_site_is_asked_where_the_standard_library_is_not_found_without_it() -> None:
+    """A virtualenv of before 2020, started with -S: here with a `site` that knows where `socket` is, and nothing else."""
+    before = """
+import sys, types
+sys.modules["_socket"] = None
+sys.modules["site"] = site = types.ModuleType("site")
+site.main = lambda: sys.modules.pop("_socket")
+"""
+    command = [sys.executable, "-S", "-c", before + loader_text()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "KeyError: 'FARKERNEL_BOOT'" in done.stderr  # it goes on
+    assert done.returncode == 1
 
 
 def test_a_stripped_python_says_so() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +139,19 @@ def test_nothing_of_ours_is_seen_in_the_process_list(tmp_path: Path) -> None:
     assert "FARKERNEL_LOADER" in seen
     assert "YS1zZWNyZXQtaGVsbG8" not in seen
     assert os.environ.get("FARKERNEL_LOADER") is None
+
+
+def test_files_in_the_home_do_not_stand_in_for_pythons_own_modules(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("os", "socket", "hashlib", "struct", "json", "sitecustomize"):
+        (home / f"{name}.py").write_text("raise SystemExit('that is not mine')\n")
+    monkeypatch.chdir(home)
+    boot = Boot(ARCHIVE, "host", b"hello", [sys.executable])
+    done = run_script("/bin/sh", boot)
+    assert b' need {"bytes": 3}\n' in done.stdout
+    assert b'"kind": "cut"' in done.stdout  # the script is all that it was sent
+    assert done.stderr == b""
 
 
 def test_the_users_own_umask_travels_on_and_ours_is_private(tmp_path: Path) -> None:

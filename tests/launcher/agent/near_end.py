@@ -78,7 +78,7 @@ class NearEnd:
             **(environment or {}),
         }
         self.loader = subprocess.Popen(
-            [self.python, "-c", loader_text()],
+            [self.python, "-S", "-c", loader_text()],
             env=child,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
