@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ _EMPTY = b"{}"
 # ASCII only, so that a lone surrogate in somebody's header goes through instead of failing to encode.
 _decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_PLAIN = re.compile(r"[\w-]+").fullmatch
 
 
 class MessageError(FarkernelError):
@@ -180,11 +182,14 @@ class Signer:
     def with_session(self, message: Message, session: str, resent: bool = False) -> Message:
         """The same message in another session, signed anew; other parts and buffers are the same objects."""
         header = {**message.header, "session": session}
+        encoded = None
         if resent:
             # jupyter_client refuses the same signature twice, and a notebook server whose stream meets that error
             # reads no further: what may have been sent before must not be quite the same.
             header["resent"] = True
-        parts = [pack(header), *message.parts[1:]]
+        else:
+            encoded = _with_text_replaced(message.parts[0], message.header["session"], session)
+        parts = [encoded or pack(header), *message.parts[1:]]
         changed = Message(message.identities, self.sign(parts), parts, message.buffers)
         changed._parsed[0] = header
         return changed
@@ -192,6 +197,18 @@ class Signer:
     def resign(self, message: Message) -> Message:
         """With a signature by this key in place of another; nothing else changes."""
         return Message(message.identities, self.sign(message.parts), message.parts, message.buffers)
+
+
+def _with_text_replaced(part: bytes, old: str, new: str) -> bytes | None:
+    """The JSON text with one string put for another: a third of what encoding it again takes.
+
+    None: it cannot be told where that string stands.  Without a backslash each string is written just as it is, and a
+    string of letters and digits between quotes is nothing else, not the end of one and the beginning of another.
+    """
+    quoted = b'"%b"' % old.encode("utf-8", "surrogatepass")
+    if b"\\" in part or part.count(quoted) != 1 or not _PLAIN(old):
+        return None
+    return part.replace(quoted, b'"%b"' % new.encode("ascii"))
 
 
 class Composer:

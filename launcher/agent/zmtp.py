@@ -378,21 +378,25 @@ def decode_message(data: Buffer) -> List[Buffer]:
     """
     view = memoryview(data)
     end = len(view)
+    # Slices of bytes are cheaper while they are small.
+    source = bytes(view) if end <= COPY_LIMIT else view  # type: Buffer
     frames = []  # type: List[Buffer]
     position = 0
     more = True
     while position < end:
-        flags = view[position]
+        flags = source[position]
         start = position + (9 if flags & LONG else 2)
         if start > end:
             raise ZmtpError("encoded message that ends in a frame's header")
-        size = int.from_bytes(view[position + 1 : start], "big")
-        _check_header(flags, size)
+        size = int.from_bytes(source[position + 1 : start], "big") if flags & LONG else source[position + 1]
+        if flags > LONG | MORE:
+            _check_header(flags, size)
         position = start + size
         if position > end or not more:
             raise ZmtpError("encoded message of a wrong length")
         if not flags & COMMAND:
-            frames.append(bytes(view[start:position]) if size <= COPY_LIMIT else view[start:position])
+            frame = source[start:position]
+            frames.append(bytes(frame) if size <= COPY_LIMIT else frame)
             more = bool(flags & MORE)
     if more:
         raise ZmtpError("encoded message without its last frame")

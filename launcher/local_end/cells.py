@@ -63,6 +63,11 @@ class CellLog:
             self._failed = True
         return True
 
+    def add_missing(self, message: Message) -> None:
+        """One that a killed keeper may not have come to write down."""
+        if all(cell["msg_id"] != message.msg_id for cell in read_cells(self._path)):
+            self.add(message)
+
     def _shorten(self) -> None:
         kept = read_cells(self._path, self._most)
         temporary = self._path.with_name(f".{self._path.name}.new")

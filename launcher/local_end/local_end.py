@@ -138,6 +138,8 @@ class LocalEnd:
                 log.error("a request that was written down cannot be read: %s", error)
                 self._log.done(request)
                 continue
+            if request.is_cell:
+                self._cells.add_missing(request.message)
             if not request.number:
                 request.busy_sent = True
                 self._room.hold(request)
@@ -457,8 +459,6 @@ class LocalEnd:
         if shutdown:
             self._shutdown.hold(request)
             return
-        if request.is_cell and self._cells.add(request.message):
-            self._say_missed(request)
         if self._ended is not None:
             self._room.refuse([request], kernel_ended_refusal(self._name, self._ended))
             self._done(request)
@@ -473,6 +473,9 @@ class LocalEnd:
             if request.is_cell:
                 self._far.cell_waits()
                 self._notice.cell_came()
+        # It is on its way already: the kernel need not wait for what is only for later.  (See `_recall`.)
+        if request.is_cell and self._cells.add(request.message):
+            self._say_missed(request)
 
     def _say_missed(self, request: Request) -> None:
         """The first cell after somebody came back says what came meanwhile."""

@@ -32,6 +32,7 @@ TABLE = 200
 STAGING = 1 << 18
 UNKNOWN = 0xFFFFFFFF
 _MAGIC = b"farkernel positions 1\n"
+_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _sendmmsg = getattr(_libc, "sendmmsg", None)
@@ -193,8 +194,7 @@ class Slot:
             # An empty first call would succeed, and hide what the second one met.
             self._first.sent = 0
             call, count = self._second, 1
-        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-        if _sendmmsg(sock.fileno(), ctypes.byref(call), count, flags) < 0:
+        if _sendmmsg(sock.fileno(), ctypes.byref(call), count, _FLAGS) < 0:
             return self._failed(sock, staging, size, (numbers, ends), guard)
         sent = int(self._first.sent)
         return sent if self._second.sent == UNKNOWN else sent + int(self._second.sent)

@@ -159,6 +159,32 @@ def test_strange_characters_in_the_header_go_through() -> None:
     assert json.loads(changed.parts[0]) == {**json.loads(header), "session": "new"}
 
 
+ODD = st.text(st.sampled_from('ab1-_:,"\\{}[] \n\u00e4\ud800'), max_size=4)
+
+
+@given(
+    st.dictionaries(st.one_of(ODD, st.just("session")), ODD, max_size=4),
+    ODD,
+    st.sampled_from([(",", ":"), (", ", ": ")]),
+    st.booleans(),
+)
+def test_whatever_a_session_is_called_another_takes_its_place(
+    more: dict[str, str], name: str, separators: tuple[str, str], ascii_only: bool
+) -> None:
+    header = {**more, "msg_id": "a", "msg_type": "status", "session": name}
+    text = json.dumps(header, separators=separators, ensure_ascii=ascii_only)
+    message = Message([], b"", [text.encode("utf-8", "surrogatepass"), b"{}", b"{}", b"{}"])
+    changed = Signer(KEY).with_session(message, "0f" * 16)
+    assert json.loads(changed.parts[0]) == {**header, "session": "0f" * 16}
+    Signer(KEY).verify(changed)
+
+
+def test_a_header_keeps_its_own_way_of_being_written() -> None:
+    text = b'{"session": "s-1", "msg_id": "s-1_2",  "msg_type": "status", "date": null}'
+    changed = Signer(KEY).with_session(Message([], b"", [text, b"{}", b"{}", b"{}"]), "ours")
+    assert changed.parts[0] == text.replace(b'"s-1"', b'"ours"')
+
+
 def test_resign_signs_the_same_parts_with_another_key() -> None:
     message = Message.split(request(session(key=b"kernel's key")))
     signer = Signer(KEY)

@@ -49,6 +49,15 @@ def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:
     assert [cell["msg_id"] for cell in read_cells(path)] == ["m1", "m3"]
 
 
+def test_what_a_kill_kept_from_being_written_is_made_up_for(tmp_path: Path) -> None:
+    path = tmp_path / "cells"
+    CellLog(path).add(request(1))
+    again = CellLog(path)
+    for number in (1, 2):
+        again.add_missing(request(number))
+    assert [cell["msg_id"] for cell in read_cells(path)] == ["m1", "m2"]
+
+
 def test_what_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     cells = CellLog(tmp_path / "none" / "cells")
     assert cells.add(request(1))
