@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,33 @@ def test_requeued(cluster: ClusterSite, start: Callable[[], Notebook], engine: E
     cluster.command("scontrol", "update", f"jobid={job}", "StartTime=now")
     assert f"job {job}\n" in collect(notebook.client, msg_id, 90).text
     assert list(cluster.jobs()) == [job]
+
+
+@pytest.mark.long
+def test_the_login_host_is_rebooted(
+    cluster: ClusterSite, start: Callable[[], Notebook], notebooks: list[Notebook]
+) -> None:
+    """And with it the controller and the accounts.  The job runs on and so does its kernel; one that is asked for
+    meanwhile gets one job; and in the end the accounts tell who cancelled it."""
+    notebook = start()
+    job = only_job(cluster)
+    assert notebook.run("x = 41; print(x)") == "41"
+    cluster.save_state()
+    msg_id = notebook.client.execute("import time; time.sleep(3); print('through')")
+    with ThreadPoolExecutor(1) as beside:
+        rebooted = beside.submit(cluster.reboot_login)
+        wait_until(lambda: not cluster.login_machine.is_up, "the power to go")
+        notebooks.append(Notebook("batch"))
+        notebooks[1].ready()
+        rebooted.result(timeout=90)
+    assert "through\n" in collect(notebook.client, msg_id, 60).text
+    assert notebook.run("print(x + 1)", 60) == "42"
+    other = notebooks[1].run("import os; print(os.environ['SLURM_JOB_ID'])", 90)
+    assert set(cluster.jobs()) == {job, other}
+    msg_id = busy(notebook)
+    cluster.command("scancel", job)
+    error = collect(notebook.client, msg_id).error
+    assert f"the Slurm job {job} is over: it was cancelled by root" in error
 
 
 @pytest.mark.long
