@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -217,6 +218,64 @@ def test_a_node_crashes(cluster: ClusterSite, start: Callable[[], Notebook]) -> 
     finally:
         node.power_on()
         cluster.wait_idle("c1")
+
+
+# -- accounts --------------------------------------------------------------------------------------
+
+
+def test_accounts_and_their_limits(cluster: ClusterSite) -> None:
+    """As slurmdbd's administrator has set them, and sacctmgr of this release prints them."""
+    for words in (
+        "add account chem",
+        "add user root account=chem partition=urgent",
+        "add qos night",
+        "modify qos normal set MaxWall=12:00:00 MaxTRESPerUser=cpu=8,mem=6G,gres/gpu:a100=2 MaxJobsPerUser=5",
+        "modify qos night set MaxTRESPerJob=node=2 GrpTRES=cpu=64",
+        "modify user root where account=test set MaxJobs=7 MaxSubmitJobs=9 MaxWall=1-12:00:00 "
+        "MaxTRESPerJob=cpu=4,mem=1500M GrpTRES=node=3 QOS+=night DefaultQOS=night",
+    ):
+        cluster.command("sacctmgr", "--immediate", *words.split())
+    try:
+        found = resources()
+    finally:
+        cluster.command("sacctmgr", "--immediate", "delete", "user", "root", "account=chem")
+        cleared = (
+            "MaxJobs=-1 MaxSubmitJobs=-1 MaxWall=-1 MaxTRESPerJob=cpu=-1,mem=-1 GrpTRES=node=-1 DefaultQOS=-1"
+        )
+        where = ("modify", "user", "root", "where", "account=test", "set")
+        cluster.command("sacctmgr", "--immediate", *where, *cleared.split())
+    accounts = {(each["name"], each["queue"]): each for each in found["accounts"]}
+    assert accounts.keys() == {("root", None), ("test", None), ("chem", "urgent")}
+    assert accounts["test", None]["qos"] == ["night", "normal"]
+    assert limits(accounts["test", None]) == [
+        ("all", "cpus", 64, "QOS night"),
+        ("job", "cpus", 4, "test"),
+        ("job", "memory", 1500 << 20, "test"),
+        ("job", "nodes", 2, "QOS night"),
+        ("job", "time", 36 * 3600, "test"),
+        ("user", "jobs", 7, "test"),
+        ("user", "nodes", 3, "test"),
+        ("user", "waiting", 9, "test"),
+    ]
+    assert limits(accounts["chem", "urgent"]) == [
+        ("job", "time", 12 * 3600, "QOS normal"),
+        ("user", "a100", 2, "QOS normal"),
+        ("user", "cpus", 8, "QOS normal"),
+        ("user", "jobs", 5, "QOS normal"),
+        ("user", "memory", 6 << 30, "QOS normal"),
+    ]
+
+
+def limits(account: dict[str, Any]) -> list[tuple[str, str, float, str]]:
+    return sorted((each["whom"], each["what"], each["most"], each["source"]) for each in account["limits"])
+
+
+def resources() -> dict[str, Any]:
+    command = [sys.executable, "-P", "-m", "farkernel", "resources", "batch", "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    (found,) = json.loads(ended.stdout)
+    assert found["cluster"]["problems"] == []
+    return dict(found["cluster"])
 
 
 # -- ways into jobs --------------------------------------------------------------------------------

@@ -78,6 +78,8 @@ _ACCOUNTS = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePass=/etc/slurm/munge.socket
+GresTypes=gpu
+AccountingStorageTRES=gres/gpu,gres/gpu:a100
 """
 # Logins only for those who have a job there, and into that job; root is always an exception.
 _PAM = """\
