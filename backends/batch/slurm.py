@@ -24,6 +24,9 @@ number=$(printf '%s\\n' "$rows" | sed -n 's/^CANCELLED by \\([0-9][0-9]*\\)|.*/\
 """
 # Words of the controller that the accounts make more of.
 _WORTH_WAITING = ("CANCELLED", "OUT_OF_MEMORY")
+# sbatch(1), --array, with the shortest form that getopt takes for it.
+_ARRAY = re.compile(r"-a|--ar(r(ay?)?)?(=|\Z)")
+_MOST_TASKS = 100_000
 _REFUSALS = re.compile(
     r"Batch job submission failed: (?!.*(Socket timed out|Unable to contact|Zero Bytes|Transport|Communication|"
     r"Slurm temporarily unable|timed out|Slurm backup controller|Protocol authentication))"
@@ -40,10 +43,14 @@ class Slurm:
     preparation = (
         "for name in $(env | sed -n 's/^\\(SLURM_[A-Z0-9_]*\\)=.*/\\1/p'); do\n"
         '  [ "$name" = SLURM_CONF ] || unset "$name"\n'
-        "done"
+        "done\n"
+        "unset SBATCH_ARRAY_INX"  # a kernel is one job
     )
 
     def submit(self, request: Request, script: str) -> Command:
+        array = next((option for option in request.options if _ARRAY.match(option)), None)
+        if array is not None:
+            raise Refused(self.title, f"a kernel is one job, and the option {array} asks for a job array")
         argv = [
             "sbatch",
             "--parsable",
@@ -95,7 +102,9 @@ class Slurm:
         )
 
     def order(self, said: Said) -> Sequence[str]:
-        return [] if said.status or said.cut else said.out.split()
+        """A job array that waits is one line: its id stands as often as it has tasks."""
+        words = [] if said.status or said.cut else said.out.split()
+        return [word for word in words for _ in range(_tasks(word))]
 
     def details(self, job: str) -> Sequence[Command]:
         return [
@@ -172,6 +181,20 @@ def _job(line: str) -> Job | None:
         ends=None if pending else _time(ends),
         queue=queue,
     )
+
+
+def _tasks(job: str) -> int:
+    """How many an id of squeue's stands for: ``7``, ``7_2``, or ``7_[1-9:2,12%3]``, of which the end may be cut off."""
+    _, bracket, inside = job.partition("_[")
+    if not bracket:
+        return 1
+    count = 0
+    for part in re.split(r"[%\]]", inside)[0].split(","):
+        span = re.fullmatch(r"([0-9]{1,8})(?:-([0-9]{1,8})(?::([1-9][0-9]{0,7}))?)?", part, re.ASCII)
+        if span:
+            first, last = int(span[1]), int(span[2] or span[1])
+            count += max(last - first, 0) // int(span[3] or 1) + 1
+    return min(max(count, 1), _MOST_TASKS)
 
 
 def _time(text: str) -> float | None:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,6 +176,33 @@ def test_requeued(cluster: ClusterSite, start: Callable[[], Notebook], engine: E
 
 
 @pytest.mark.long
+def test_the_login_host_is_rebooted(
+    cluster: ClusterSite, start: Callable[[], Notebook], notebooks: list[Notebook]
+) -> None:
+    """And with it the controller and the accounts.  The job runs on and so does its kernel; one that is asked for
+    meanwhile gets one job; and in the end the accounts tell who cancelled it."""
+    notebook = start()
+    job = only_job(cluster)
+    assert notebook.run("x = 41; print(x)") == "41"
+    cluster.save_state()
+    msg_id = notebook.client.execute("import time; time.sleep(3); print('through')")
+    with ThreadPoolExecutor(1) as beside:
+        rebooted = beside.submit(cluster.reboot_login)
+        wait_until(lambda: not cluster.login_machine.is_up, "the power to go")
+        notebooks.append(Notebook("batch"))
+        notebooks[1].ready()
+        rebooted.result(timeout=90)
+    assert "through\n" in collect(notebook.client, msg_id, 60).text
+    assert notebook.run("print(x + 1)", 60) == "42"
+    other = notebooks[1].run("import os; print(os.environ['SLURM_JOB_ID'])", 90)
+    assert set(cluster.jobs()) == {job, other}
+    msg_id = busy(notebook)
+    cluster.command("scancel", job)
+    error = collect(notebook.client, msg_id).error
+    assert f"the Slurm job {job} is over: it was cancelled by root" in error
+
+
+@pytest.mark.long
 def test_a_node_crashes(cluster: ClusterSite, start: Callable[[], Notebook]) -> None:
     notebook = start()
     msg_id, job = busy(notebook), only_job(cluster)
@@ -189,6 +218,64 @@ def test_a_node_crashes(cluster: ClusterSite, start: Callable[[], Notebook]) -> 
     finally:
         node.power_on()
         cluster.wait_idle("c1")
+
+
+# -- accounts --------------------------------------------------------------------------------------
+
+
+def test_accounts_and_their_limits(cluster: ClusterSite) -> None:
+    """As slurmdbd's administrator has set them, and sacctmgr of this release prints them."""
+    for words in (
+        "add account chem",
+        "add user root account=chem partition=urgent",
+        "add qos night",
+        "modify qos normal set MaxWall=12:00:00 MaxTRESPerUser=cpu=8,mem=6G,gres/gpu:a100=2 MaxJobsPerUser=5",
+        "modify qos night set MaxTRESPerJob=node=2 GrpTRES=cpu=64",
+        "modify user root where account=test set MaxJobs=7 MaxSubmitJobs=9 MaxWall=1-12:00:00 "
+        "MaxTRESPerJob=cpu=4,mem=1500M GrpTRES=node=3 QOS+=night DefaultQOS=night",
+    ):
+        cluster.command("sacctmgr", "--immediate", *words.split())
+    try:
+        found = resources()
+    finally:
+        cluster.command("sacctmgr", "--immediate", "delete", "user", "root", "account=chem")
+        cleared = (
+            "MaxJobs=-1 MaxSubmitJobs=-1 MaxWall=-1 MaxTRESPerJob=cpu=-1,mem=-1 GrpTRES=node=-1 DefaultQOS=-1"
+        )
+        where = ("modify", "user", "root", "where", "account=test", "set")
+        cluster.command("sacctmgr", "--immediate", *where, *cleared.split())
+    accounts = {(each["name"], each["queue"]): each for each in found["accounts"]}
+    assert accounts.keys() == {("root", None), ("test", None), ("chem", "urgent")}
+    assert accounts["test", None]["qos"] == ["night", "normal"]
+    assert limits(accounts["test", None]) == [
+        ("all", "cpus", 64, "QOS night"),
+        ("job", "cpus", 4, "test"),
+        ("job", "memory", 1500 << 20, "test"),
+        ("job", "nodes", 2, "QOS night"),
+        ("job", "time", 36 * 3600, "test"),
+        ("user", "jobs", 7, "test"),
+        ("user", "nodes", 3, "test"),
+        ("user", "waiting", 9, "test"),
+    ]
+    assert limits(accounts["chem", "urgent"]) == [
+        ("job", "time", 12 * 3600, "QOS normal"),
+        ("user", "a100", 2, "QOS normal"),
+        ("user", "cpus", 8, "QOS normal"),
+        ("user", "jobs", 5, "QOS normal"),
+        ("user", "memory", 6 << 30, "QOS normal"),
+    ]
+
+
+def limits(account: dict[str, Any]) -> list[tuple[str, str, float, str]]:
+    return sorted((each["whom"], each["what"], each["most"], each["source"]) for each in account["limits"])
+
+
+def resources() -> dict[str, Any]:
+    command = [sys.executable, "-P", "-m", "farkernel", "resources", "batch", "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    (found,) = json.loads(ended.stdout)
+    assert found["cluster"]["problems"] == []
+    return dict(found["cluster"])
 
 
 # -- ways into jobs --------------------------------------------------------------------------------

@@ -283,24 +283,51 @@ def test_the_controller_is_frozen_during_submission(
     assert len(all_jobs(slurm, name)) == 1
 
 
-def test_the_controller_is_dead_for_a_while(notebook: Notebook, slurm: SlurmSite, engine: Engine) -> None:
-    """A kernel that runs does not notice; one that is asked for waits for it."""
+@pytest.mark.parametrize(
+    "dead", [8, pytest.param(65, marks=[pytest.mark.long, pytest.mark.timeout(300)])], ids=["8s", "65s"]
+)
+def test_the_controller_is_dead_for_a_while(
+    notebook: Notebook, notebooks: list[Notebook], slurm: SlurmSite, engine: Engine, dead: int
+) -> None:
+    """A kernel that runs does not notice; one in the queue and one that is asked for say so, and wait for it; what is
+    given up meanwhile leaves no job; and each has one job in the end."""
+    name = notebook.run("import os; x = 41; print(os.environ['SLURM_JOB_NAME'])")
+    target(engine, address="slurm:///closed", resources={})
+    queued = start(notebooks)
+    wait_until(lambda: slurm.jobs("PENDING"), "the second job to be submitted")
+    target(engine)
+    began = time.monotonic()
     slurm.stop_controller()
     try:
-        assert notebook.run("print(6 * 7)") == "42"
-        second = Notebook("gpu")
-        try:
-            second.ready()
-            msg_id = second.client.execute("print('there')")
-            second.said("Slurm does not answer", deadline=60)
-            slurm.start_controller()
-            assert collect(second.client, msg_id, deadline=90).text.endswith("there\n")
-        finally:
-            second.close()
+        asked, unwanted = start(notebooks), start(notebooks)
+        cells = [each.client.execute(WHERE) for each in (queued, asked)]
+        asked.said("Slurm does not answer", deadline=60)
+        queued.said("Slurm does not answer", deadline=60)
+        unwanted.manager.shutdown_kernel(now=True)
+        wait_until(lambda: time.monotonic() - began > dead, "the time to pass", deadline=dead)
+        assert notebook.run("print(x + 1)") == "42"
     finally:
-        if not slurm.controller_runs():
-            slurm.start_controller()
-    assert notebook.run("print(6 * 7)") == "42"
+        slurm.start_controller()
+    names = [name, collect(asked.client, cells[1], deadline=90).text.split()[-1]]
+    slurm.command("scontrol", "update", "PartitionName=closed", "State=UP")
+    try:
+        names.append(collect(queued.client, cells[0], deadline=90).text.split()[-1])
+    finally:
+        slurm.command("scontrol", "update", "PartitionName=closed", "State=DOWN")
+    assert [len(all_jobs(slurm, each)) for each in names] == [1, 1, 1]
+    wait_until(lambda: len(slurm.jobs()) == 3, "no job to be there for the one that was given up")
+    assert notebook.run("print(x + 1)") == "42"
+    print(f"dead for {dead} s, all there after {time.monotonic() - began:.0f} s")
+
+
+WHERE = "import os; print(os.environ['SLURM_JOB_NAME'])"
+
+
+def start(notebooks: list[Notebook]) -> Notebook:
+    """One more, whose waiting room answers."""
+    notebooks.append(Notebook("gpu"))
+    notebooks[-1].ready()
+    return notebooks[-1]
 
 
 def test_fifty_kernels_cost_few_commands(wrappers: Wrappers, slurm: SlurmSite, engine: Engine) -> None:
@@ -338,6 +365,54 @@ def test_warnings_before_the_end(slurm: SlurmSite, engine: Engine, notebooks: li
         text = each.said(f"allocation ends in {minutes} minutes", 100)
         assert "and the kernel with it: save what you need" in text
     assert time.monotonic() - began < 75
+
+
+def test_beside_job_arrays(
+    slurm: SlurmSite, engine: Engine, notebook: Notebook, notebooks: list[Notebook]
+) -> None:
+    """Of somebody's own, before a kernel in the queue: they are counted and listed, and only ours is cancelled."""
+    submit = (
+        "sbatch",
+        "--parsable",
+        "--partition=gpu",
+        "--gres=gpu:1",
+        "--output=/dev/null",
+        "--wrap=sleep 300",
+    )
+    array = slurm.command(*submit, "--array=1-3", "--time=20").strip()
+    wait_until(lambda: f"{array}_1" in slurm.jobs("RUNNING"), "its first task to run")
+    notebooks.append(Notebook("gpu"))
+    second = notebooks[-1]
+    second.ready()
+    second.client.execute("1")
+    text = second.said("jobs are before it", deadline=60)
+    assert "2 jobs are before it" in text
+    shown = farkernel("resources", "gpu")
+    assert f"{array}_1 " in shown
+    assert f"{array}_[2-3] " in shown
+    assert f"{array}_" not in farkernel("ps", "--all")
+    second.manager.shutdown_kernel()
+    wait_until(lambda: len(slurm.jobs("PENDING")) == 1, "the kernel's job to be cancelled")
+    assert f"{array}_[2-3]" in slurm.jobs("PENDING")
+    assert f"{array}_1" in slurm.jobs("RUNNING")
+    notebook.run("x = 1")
+    slurm.command("scancel", array)
+    wait_until(lambda: len(slurm.jobs()) == 1, "the array to be gone")
+    assert notebook.run("print(x + 1)") == "2"
+
+
+def farkernel(*arguments: str) -> str:
+    command = [sys.executable, "-P", "-m", "farkernel", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_a_target_that_asks_for_a_job_array(
+    slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]
+) -> None:
+    target(engine, options=["--array=1-3"])
+    notebooks.append(Notebook("gpu"))
+    assert "Slurm refuses the job: a kernel is one job, and the option --array=1-3 asks for" in reason(engine)
+    assert not slurm.jobs()
 
 
 def test_idle_gives_the_job_back(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .accounts import Account, own
+from .engine import wait_until
 from .machines import Machine
 from .netns import Network
 from .slurm import start_munge
-from .slurm_accounts import start_accounts
+from .slurm_accounts import restart_accounts, start_accounts
 from .ssh import Sshd
 
 NODES = ("c1", "c2")
@@ -77,6 +78,8 @@ _ACCOUNTS = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePass=/etc/slurm/munge.socket
+GresTypes=gpu
+AccountingStorageTRES=gres/gpu,gres/gpu:a100
 """
 # Logins only for those who have a job there, and into that job; root is always an exception.
 _PAM = """\
@@ -161,6 +164,27 @@ class ClusterSite:
 
     def start_controller(self) -> None:
         self._on_login("/usr/sbin/slurmctld")
+
+    def save_state(self) -> None:
+        """Returns when the controller has written down which jobs run: it does so within 5 s, and one that starts with
+        an older state takes a job that runs for one that waits, and its node ends it then.
+        """
+        asked = time.time()
+        for job in self.jobs("RUNNING"):
+            self.command("scontrol", "update", f"jobid={job}", "comment=save")
+        saved = self.root / "state" / "job_state"
+        wait_until(lambda: saved.exists() and saved.stat().st_mtime > asked, "the state to be saved")
+
+    def reboot_login(self) -> None:
+        """All that ran there is gone at once: logins, controller, accounts; and comes back by and by."""
+        self.login_machine.crash()
+        self.login.stop()
+        self.login_machine.power_on()
+        self.login.before = self.login_machine.inside()
+        self.login.start()
+        if self._accounts:
+            restart_accounts(self._on_login)
+        self.start_controller()
 
     def command(self, *argv: str, check: bool = True) -> str:
         """What one of Slurm's commands says, on the login host."""

@@ -112,6 +112,10 @@ class Machine:
         (child,) = psutil.Process(self._outer.pid).children()
         return child.pid
 
+    @property
+    def is_up(self) -> bool:
+        return self._outer is not None
+
     def inside(self) -> list[str]:
         """The words before a command that shall run there."""
         return ["nsenter", f"--target={self.first_process}", "--all", "--wd=/", "--"]

@@ -44,15 +44,29 @@ def start_accounts(root: Path, run: Run) -> None:
     (root / "slurmdbd.conf").write_text(_DBD)
     (root / "slurmdbd.conf").chmod(0o600)
     run("mariadb-install-db", _OPTIONS, "--skip-test-db", "--auth-root-authentication-method=normal")
-    run("sh", "-c", _START)
-    _until(run, "mariadb", _OPTIONS, "-e", "select 1")
+    _start_database(run)
     run("mariadb", _OPTIONS, "-e", _GRANT)
-    # slurmdbd looks for the socket where the client library has it.
-    run("env", "MYSQL_UNIX_PORT=/etc/slurm/mariadb.socket", "/usr/sbin/slurmdbd")
-    _until(run, "sacctmgr", "-n", "show", "cluster")
+    _start_daemon(run)
     run("sacctmgr", "-i", "add", "cluster", "farkernel")
     run("sacctmgr", "-i", "add", "account", "test")
     run("sacctmgr", "-i", "add", "user", "root", "account=test")
+
+
+def restart_accounts(run: Run) -> None:
+    """After a boot."""
+    _start_database(run)
+    _start_daemon(run)
+
+
+def _start_database(run: Run) -> None:
+    run("sh", "-c", _START)
+    _until(run, "mariadb", _OPTIONS, "-e", "select 1")
+
+
+def _start_daemon(run: Run) -> None:
+    # It looks for the socket where the client library has it.
+    run("env", "MYSQL_UNIX_PORT=/etc/slurm/mariadb.socket", "/usr/sbin/slurmdbd")
+    _until(run, "sacctmgr", "-n", "show", "cluster")
 
 
 def _until(run: Run, *argv: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from farkernel.backends.batch.contract import (
     CannotTell,
@@ -266,6 +268,37 @@ def test_every_state_of_the_manual_is_known() -> None:
 def test_a_hostile_node_name_is_no_node() -> None:
     (job,) = ADAPTER.jobs([Said(0, "5|fk-x|RUNNING|--exec=x|N/A|N/A|gpu|None\n", "")])
     assert job.node == ""
+
+
+@pytest.mark.parametrize("option", ["--array=1-3", "--array", "-a", "-a1-3", "--arr=7"])
+def test_a_kernel_is_no_job_array(option: str) -> None:
+    with pytest.raises(Refused, match=f"a kernel is one job, and the option {option} asks for a job array"):
+        ADAPTER.submit(Request("fk-x", options=("--account=a", option)), "")
+    ADAPTER.submit(Request("fk-x", options=("--account=a", "--acctg-freq=5", "-Aa")), "")
+
+
+def test_ids_of_job_arrays() -> None:
+    """Each task is a job that waits before ours; ids are never taken apart for anything else."""
+    said = Said(0, "4\n5_[1-3,7%2]\n6_[0-20:10]\n8_2\n9_[1,3,...]\n7\n", "")
+    order = ADAPTER.order(said)
+    assert [order.count(each) for each in ("4", "5_[1-3,7%2]", "6_[0-20:10]", "8_2", "9_[1,3,...]")] == [
+        1,
+        4,
+        3,
+        1,
+        2,
+    ]
+    assert order.index("7") == 11
+    assert len(ADAPTER.order(Said(0, "5_[0-99999999]\n", ""))) == 100_000
+    jobs = ADAPTER.jobs(
+        [Said(0, "5_[1-3]|t|PENDING|n/a|N/A|N/A|gpu|None\n5_4|t|RUNNING|n1|1|2|gpu|None\n", "")]
+    )
+    assert [(job.id, job.state) for job in jobs] == [("5_[1-3]", JobState.QUEUED), ("5_4", JobState.RUNNING)]
+
+
+@given(st.text(alphabet="0123456789_[]-:%,.x"))
+def test_whatever_an_id_looks_like(text: str) -> None:
+    assert len(ADAPTER.order(Said(0, f"7{text}\n", ""))) >= 1
 
 
 def test_one_query_for_all() -> None:
