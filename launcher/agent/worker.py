@@ -57,7 +57,9 @@ class Worker(Holder):
         self._hungry: Set[Kernel] = set()
         self._feeding = False
         self._pumping_soon = False
-        self._patient: Optional[Timer] = None  # pumps when something has waited long enough for what follows it
+        self._patient: Optional[Timer] = (
+            None  # pumps when something has waited long enough for what follows it
+        )
         self._idle: Optional[Timer] = None
         self._idle_after = float(os.environ.get("FARKERNEL_AGENT_IDLE", IDLE))
         self._listener = socket.socket(fileno=os.dup(self._held[LISTENER]))
