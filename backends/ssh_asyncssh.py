@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import socket
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from . import ssh_errors, ssh_tcp
 from .contract import NotAnswered, Receiver, RouteError
 from .ssh_asking import Asker
 from .ssh_asyncssh_packets import spare_empty_packets
+from .ssh_asyncssh_plug import Plug
 from .ssh_asyncssh_stream import SessionStream
 from .ssh_config import HostSettings
 from .ssh_connections import Done, SshConnection
@@ -132,9 +132,14 @@ class AsyncsshConnection:
     """One login by asyncssh."""
 
     def __init__(
-        self, settings: HostSettings, connection: asyncssh.SSHClientConnection, login: Login
+        self,
+        settings: HostSettings,
+        connection: asyncssh.SSHClientConnection,
+        login: Login,
+        plug: Plug | None,
     ) -> None:
         self.connection = connection
+        self._plug = plug
         self._settings = settings
         self._login = login
         self._closed = False
@@ -160,6 +165,8 @@ class AsyncsshConnection:
             raise ssh_errors.NoMoreSessions(self._settings.host, error.reason) from error
         except (asyncssh.Error, OSError) as error:
             raise self._cut(error) from error
+        if self._plug is not None:
+            self._plug.session_opened()
         return stream
 
     async def _session(self, stream: SessionStream, command: str) -> None:
@@ -220,7 +227,7 @@ class AsyncsshClient:
             plug = await self._plug(settings, tunnel, asker)
             async with asker.limit(float(settings.connect_timeout or LOGIN_DEADLINE)):
                 connection = await asyncssh.connect(
-                    settings.host, sock=plug, **options_of(settings, login, known, tunnel)
+                    settings.host, **options_of(settings, login, known, tunnel or plug)
                 )
         except TimeoutError as error:
             limit = float(settings.connect_timeout or LOGIN_DEADLINE)
@@ -238,16 +245,16 @@ class AsyncsshClient:
         finally:
             await login.end()
         spare_empty_packets(connection)
-        return AsyncsshConnection(settings, connection, login)
+        return AsyncsshConnection(settings, connection, login, plug)
 
     async def _plug(
         self, settings: HostSettings, tunnel: asyncssh.SSHClientConnection | None, asker: Asker
-    ) -> socket.socket | None:
+    ) -> Plug | None:
         if tunnel is not None or settings.proxy_command is not None:
             return None
         deadline = None if settings.connect_timeout is None else float(settings.connect_timeout)
         async with asker.aside():  # a dead host costs only itself
-            return await ssh_tcp.connect(settings.host, settings.port, settings.family, deadline)
+            return Plug(await ssh_tcp.connect(settings.host, settings.port, settings.family, deadline))
 
 
 def agent_path(settings: HostSettings, asker: Asker) -> str:
@@ -258,7 +265,7 @@ def agent_path(settings: HostSettings, asker: Asker) -> str:
 
 
 def options_of(
-    settings: HostSettings, login: Login, known: Known, tunnel: asyncssh.SSHClientConnection | None
+    settings: HostSettings, login: Login, known: Known, through: asyncssh.SSHClientConnection | Plug | None
 ) -> dict[str, Any]:
     def keys(marker: str = "") -> list[asyncssh.SSHKey]:
         return [key for each in known.marked(marker) if (key := _imported(each)) is not None]
@@ -266,7 +273,7 @@ def options_of(
     trusted = (keys(), keys("@cert-authority"), keys("@revoked"))
     options: dict[str, Any] = {
         "port": settings.port,
-        "tunnel": tunnel,
+        "tunnel": through,
         "config": None,
         "username": settings.user,
         "known_hosts": lambda host, address, port: trusted,
