@@ -91,7 +91,7 @@ class Kernel:
             facts.target or facts.entry,
             facts.given,
         )
-        self._answerer = CellAnswerer(owner.user, self.local, target.address.host or "", self.id)
+        self._answerer = CellAnswerer(owner.user, self.local.asking, target.address.host or "", self.id)
         self._interview: Interview | None = None
         self.allocation: HeldAllocation | None = None
         self._idle = IdleClock(target.idle, self.local.idle_since, self._is_idle)
@@ -256,7 +256,7 @@ class Kernel:
             f"[farkernel] {former} {why.rstrip('.')}. This kernel was started on {self.target.name} instead, another "
             f"member of the pool {self.facts.target}.\n"
         )
-        self.local.say_once(text, _nothing)
+        self.local.notes.say_once(text, _nothing)
 
     async def _look_for_left_behind(self, held: HeldAllocation) -> None:
         """The notebook may have a kernel there that this keeper does not know: of another machine, or a lost state."""
@@ -275,7 +275,7 @@ class Kernel:
             f"that it had. For a fresh one, restart it. What its cells printed meanwhile: farkernel output "
             f"{self.id[:8]} --into NOTEBOOK.ipynb\n"
         )
-        self.local.say_once(text, _nothing)
+        self.local.notes.say_once(text, _nothing)
 
     async def _take_spare(self, held: HeldAllocation, place: dict[str, Any] | None) -> None:
         arguments = self._start_arguments(place)
@@ -368,7 +368,7 @@ class Kernel:
         self._save()
 
     def engine_said(self, text: str) -> None:
-        self.local.say_notice(text)
+        self.local.notes.say_notice(text)
 
     async def open_dashboard(self, port: int, same_machine: bool) -> engines.Dashboard:
         return await self._owner.open_dashboard(self, port, same_machine)
@@ -381,7 +381,7 @@ class Kernel:
 
     def _say_note(self) -> None:
         if self.facts.note:
-            self.local.say_once(self.facts.note, self._note_said)
+            self.local.notes.say_once(self.facts.note, self._note_said)
 
     def _note_said(self) -> None:
         self.facts.said, self.facts.note = self.facts.note, ""
@@ -398,7 +398,7 @@ class Kernel:
 
     def agent_event(self, event: dict[str, Any]) -> None:
         if event.get("event") == "dropped":
-            self.local.say_dropped(
+            self.local.notes.say_dropped(
                 str(event.get("name")), event.get("bytes"), event.get("first"), event.get("last")
             )
         elif event.get("event") == "taken":
@@ -440,7 +440,7 @@ class Kernel:
             self._answerer.cell_waits(held)
 
     def notice(self, sentence: str) -> None:
-        self.local.say_notice(sentence)
+        self.local.notes.say_notice(sentence)
 
     def allocation_lost(self, error: FarkernelError) -> None:
         held, self.allocation = self.allocation, None
@@ -485,7 +485,7 @@ class Kernel:
         first = answer.get("first") or {}
         for name, number in received.items():
             if isinstance(first.get(name), int) and first[name] > number + 1:
-                self.local.say_dropped(name, None, number + 1, first[name] - 1)
+                self.local.notes.say_dropped(name, None, number + 1, first[name] - 1)
         self.local.attached({name: int(number) for name, number in (answer.get("taken") or {}).items()})
         self._far_state(str(answer.get("state")), answer.get("reason"))
 
@@ -534,7 +534,7 @@ class Kernel:
             return
         channel, size = self._channels.get(name, 0), len(data)
         number += self.facts.base.get(name, 0)
-        self.local.from_kernel(name, number, when, frames, partial(self._consumed, channel, size))
+        self.local.from_kernel.take(name, number, when, frames, partial(self._consumed, channel, size))
 
     def _consumed(self, channel: int, size: int) -> None:
         if self.allocation is not None:
@@ -577,7 +577,7 @@ class Kernel:
         elif self.allocation is not None:
             # Whoever asked need not wait for the link.  Interrupts overtake cells on it, and what is meant may be a
             # cell that has not got there.
-            self.local.when_running(partial(self._interrupt_soon_there, self.allocation))
+            self.local.starts.when_running(partial(self._interrupt_soon_there, self.allocation))
 
     def _interrupt_soon_there(self, held: HeldAllocation) -> None:
         if self.state is KernelState.LIVE:
@@ -604,9 +604,9 @@ class Kernel:
         self._stop_asked = True
         self._stopped_because = "it was shut down for a restart" if restart else "it was shut down on request"
         if self.state is KernelState.LIVE:
-            self.local.release_shutdown()
+            self.local.shutdown.release()
         else:
-            self.local.drop_shutdown(answer=True)
+            self.local.shutdown.drop(answer=True)
             self._chore(self.stop(now=True, text="stopped before it had started"), "stop")
 
     async def stop(self, now: bool, text: str = "stopped on request") -> None:
@@ -647,7 +647,7 @@ class Kernel:
 
     def detach(self) -> None:
         """The front end goes away, the kernel stays."""
-        self.local.drop_shutdown(answer=False)
+        self.local.shutdown.drop(answer=False)
         self.facts.detached = True
         self._save()
 
