@@ -117,7 +117,7 @@ class Keeper:
                 log.error("kernel %s cannot be taken up: %s", name, error)
         for kernel in kernels:
             self._inquiries.when_known(kernel.target, partial(self._resume, kernel))
-            kernel.front_left(None)  # nobody is here yet: `keep` counts
+            kernel.attendance.left(None)  # nobody is here yet: `keep` counts
         self._allocations.take_up(wanted)
         self.consider_idle()
 

@@ -91,44 +91,49 @@ class KernelRequests:
         return {}
 
     async def _interrupt(self, client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
-        await self.kernel(request).interrupt()
+        await self.kernel(request).acts.interrupt()
         return {}
 
     async def _signal(self, client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
         signum = request.get("signum")
         if not isinstance(signum, int) or not 0 <= signum < 65:
             raise BadRequest(f"{str(signum)[:20]!r} is not a signal's number")
-        await self.kernel(request).signal(signum)
+        await self.kernel(request).acts.signal(signum)
         return {}
 
     async def _shutdown(self, client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
-        self.kernel(request).shutdown(bool(request.get("restart")))
+        self.kernel(request).acts.shutdown(bool(request.get("restart")))
         return {}
 
     async def _stop(self, client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
         kernel = self._kernels.get(str(request.get("kernel")))
         if kernel is None and str(request.get("kernel")) in self._ended:
             return {}
-        await self.kernel(request).stop(now=bool(request.get("now")))
+        await self.kernel(request).acts.stop(now=bool(request.get("now")))
         return {}
 
     async def _cleanup(self, client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
         kernel = self._kernels.get(str(request.get("kernel")))
         if kernel is not None and not request.get("restart"):
             if kernel.state is not KernelState.ENDED:
-                await kernel.stop(now=True)
+                await kernel.acts.stop(now=True)
             await kernel.close(forget=True)
         return {}
 
     async def _detach(self, client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
         kernel = self.kernel(request)
         kernel.detach()
-        kernel.front_left(client)
+        kernel.attendance.left(client)
         return {}
 
     async def _list(self, client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
         rows = [
-            {**kernel.facts.row(), "fronts": len(kernel.fronts), "usage": None, "why": kernel.local.waits_for}
+            {
+                **kernel.facts.row(),
+                "fronts": len(kernel.attendance.fronts),
+                "usage": None,
+                "why": kernel.local.waits_for,
+            }
             for kernel in self._kernels.values()
         ]
         usage = await self._usage()
@@ -160,7 +165,7 @@ class KernelRequests:
         with contextlib.suppress(AgentGone):  # somebody else gave it back meanwhile
             for kernel in list(self._kernels.values()):
                 if kernel.allocation is held:
-                    await kernel.stop(now=False, text="its allocation was released")
+                    await kernel.acts.stop(now=False, text="its allocation was released")
             if held.up:
                 await spares.end_all(held.agent)
         held.give_back()
@@ -174,13 +179,13 @@ class KernelRequests:
         name = str(request.get("kernel"))
         if name not in self._kernels and name in self._ended:
             return {"log": str((self._ended[name].reason or {}).get("tail", ""))}
-        return {"log": await self.kernel(request).read_log(size)}
+        return {"log": await self.kernel(request).acts.read_log(size)}
 
 
 def follow(client: ClientConnection, kernel: Kernel) -> None:
     """That client is a front end of the kernel until it goes away or says `detach`."""
-    kernel.front_came(client)
-    client.on_close["front", kernel.id] = lambda: kernel.front_left(client)
+    kernel.attendance.came(client)
+    client.on_close["front", kernel.id] = lambda: kernel.attendance.left(client)
 
 
 def _kernel_event(facts: Facts, link_up: bool, why: str) -> dict[str, Any]:

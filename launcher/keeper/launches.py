@@ -65,7 +65,7 @@ class Launches:
         if kernel is None:
             kernel = await self._new(name, entry, settings, request)
         else:
-            kernel.front_came(client)
+            kernel.attendance.came(client)
             await self._again(kernel, request, resumed)
         follow(client, kernel)
         facts = kernel.facts
@@ -111,7 +111,7 @@ class Launches:
             kernel.local.refresh_endpoints()
             return
         if kernel.state is not KernelState.ENDED:
-            await kernel.stop(now=True, text="restarted")
+            await kernel.acts.stop(now=True, text="restarted")
         if isinstance(request.get("env"), dict):
             kernel.facts.env = {str(key): str(value) for key, value in request["env"].items()}
         target = self._owner.target_of(kernel.facts)
@@ -125,7 +125,7 @@ class Launches:
         for kernel in self._owner.kernels.values():
             facts = kernel.facts
             same = facts.entry == entry and facts.notebook == notebook and not facts.given
-            if same and not kernel.fronts and kernel.state is not KernelState.ENDED:
+            if same and not kernel.attendance.fronts and kernel.state is not KernelState.ENDED:
                 return kernel
         return None
 
@@ -156,5 +156,5 @@ class Launches:
         await kernel.open()
         kernel.adopt(about)
         kernel.begin()
-        kernel.front_left(None)
+        kernel.attendance.left(None)
         return kernel

@@ -37,8 +37,8 @@ from .endpoints import BoundSocket, peer_process
 
 log = logging.getLogger(__name__)
 
-# One for all connections, read in the event loop only.  A buffer of that size for each read comes fresh from the system as
-# often as not (mallopt(3), M_MMAP_THRESHOLD), at the price of all else that a small message costs.
+# One for all connections, read in the event loop only.  Memory of that size for each read may come fresh from the
+# system every time (mallopt(3), M_MMAP_THRESHOLD), at a third of all that a request costs here.
 _INCOMING = memoryview(bytearray(1 << 18))
 _MAX_VECTORS = 64
 
