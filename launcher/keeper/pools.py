@@ -18,6 +18,7 @@ from ..configuration import Configuration, Target
 from ..discovery.machine import Machine, read_machine
 from ..errors import FarkernelError
 from ..settings import Resources
+from .bringing_up import nothing
 from .facts import Facts, KernelState
 from .free import free_on
 from .kernel import Kernel
@@ -125,7 +126,11 @@ class Pools:
         self._last[pool.name] = picked.name
         self._settle(kernel, configuration, picked.name, anew=True)
         if moved:
-            kernel.moved(former, moved)
+            text = (  # what it had in memory is not there
+                f"[farkernel] {former} {moved.rstrip('.')}. This kernel was started on {kernel.target.name} instead, "
+                f"another member of the pool {kernel.facts.target}.\n"
+            )
+            kernel.local.notes.say_once(text, nothing)
 
     async def free(self, pool: Target) -> str:
         """GPUs that nobody has, by member: for who is asked what a kernel shall have."""

@@ -20,7 +20,8 @@ from ..errors import FarkernelError
 from ..text import one_line
 from . import engines
 from .allocations import HeldAllocation
-from .kernel import Kernel, surroundings
+from .bringing_up import surroundings
+from .kernel import Kernel
 from .programs import ENGINES, with_programs
 from .server import BadRequest, ClientConnection, Handler
 
