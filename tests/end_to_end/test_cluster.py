@@ -60,14 +60,6 @@ def target(site: ClusterSite, engine: Engine, partition: str = "debug", **settin
 
 
 @pytest.fixture
-def notebooks() -> Iterator[list[Notebook]]:
-    opened: list[Notebook] = []
-    yield opened
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
 def start(cluster: ClusterSite, notebooks: list[Notebook]) -> Callable[[], Notebook]:
     def start() -> Notebook:
         notebook = Notebook("batch")
