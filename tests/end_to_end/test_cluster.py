@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ..sites import cluster_engines
 from ..sites.accounts import account
 from ..sites.batch_notebook import Notebook, kill_keeper
 from ..sites.cluster import ClusterSite, NodeSshd, UserSshd
@@ -210,6 +211,34 @@ def test_a_node_crashes(cluster: ClusterSite, start: Callable[[], Notebook]) -> 
     finally:
         node.power_on()
         cluster.wait_idle("c1")
+
+
+MPI = """\
+import ipyparallel as ipp
+view = ipp.Client()[:]
+def place():
+    import os
+    return mpi_rank, MPI.COMM_WORLD.size, os.uname().nodename, len(os.sched_getaffinity(0))
+def total():
+    return MPI.COMM_WORLD.allreduce(mpi_rank + 1)
+print(view.apply_sync(place), view.apply_sync(total))
+"""
+
+
+@pytest.mark.long
+def test_mpi_on_another_machine(cluster: ClusterSite, start: Callable[[], Notebook], engine: Engine) -> None:
+    """Where steps are held in control groups: each process has its core, and all of it goes with the kernel."""
+    resources = {"nodes": 2, "cpus": 2, "memory": "800M", "time": "30m"}
+    left = {"TMPDIR": tempfile.mkdtemp(prefix="m", dir=os.environ["FARKERNEL_TEST"])}
+    target(cluster, engine, python=str(cluster_engines.small()), resources=resources, cluster="mpi", env=left)
+    notebook = start()
+    places, totals = notebook.run(MPI, 90).split("] ")
+    assert (places, totals) == ("[(0, 2, 'c2', 1), (1, 2, 'c2', 1)", "[3, 3]")
+    mpi = "pgrep -f 'orted|mpi4py' || :"
+    assert cluster.nodes["c2"].run("sh", "-c", mpi).split()
+    notebook.manager.shutdown_kernel()
+    wait_until(lambda: not cluster.jobs(), "the job to be given back")
+    wait_until(lambda: len(cluster.nodes["c2"].run("sh", "-c", mpi).split()) < 2, "its processes to end")
 
 
 # -- accounts --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import runpy
 import shutil
 import subprocess
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping
 
 NO_LAUNCHER = "error: there is no mpiexec"
 _PATIENCE = 30.0
@@ -71,7 +71,7 @@ def start(path: str) -> None:
         timeout=_PATIENCE,
         check=False,
     ).stdout.decode("utf-8", "replace")
-    os.environ.update(variables(order, os.environ.get("SLURM_CPUS_PER_TASK"), os.geteuid() == 0))
+    os.environ.update(variables(order, os.environ, os.geteuid() == 0))
     given = os.open(order["given"], os.O_RDONLY)
     os.dup2(given, 0)
     os.execv(launcher, [launcher] + words(order, said))
@@ -82,7 +82,7 @@ def words(order: Order, version: str) -> List[str]:
     count = order["each"] * len(order["hosts"])
     if re.search(r"Open MPI|OpenRTE|PRRTE|prte", version):
         hosts = ",".join("%s:%d" % (host, order["each"]) for host in order["hosts"])
-        # How many on each node has been decided here; the scheduler counted one task for each.
+        # How many on each node has been decided here, whatever the scheduler has counted.
         place = "ppr:%d:node:oversubscribe" % order["each"]
         found = ["--host", hosts, "-n", str(count), "--map-by", place, "--wdir", "/"]
         # srun and its like bring all variables to the nodes, ssh none.
@@ -92,14 +92,18 @@ def words(order: Order, version: str) -> List[str]:
     return found + [order["python"], "-c", FIRST_WORDS, str(count), order["program"]]
 
 
-def variables(order: Order, cpus: Optional[str], is_root: bool) -> Dict[str, str]:
+def variables(order: Order, environment: Mapping[str, str], is_root: bool) -> Dict[str, str]:
     """For Open MPI 4 and 5, which others do not look at, and for the srun by which all go to the nodes."""
     found = {
         "SLURM_OVERLAP": "1",
         "SLURM_MPI_TYPE": "none",
     }
+    cpus, nodes = environment.get("SLURM_CPUS_PER_TASK"), environment.get("SLURM_JOB_NUM_NODES")
     if cpus:
         found["SRUN_CPUS_PER_TASK"] = cpus  # srun no longer takes it from sbatch (22.05)
+    if nodes:
+        # With more processes than Slurm counts tasks Open MPI would bind none to a core, and wait more slowly.
+        found["SLURM_TASKS_PER_NODE"] = "%d(x%s)" % (order["each"], nodes)
     if order["agent"]:
         agent = " ".join(order["agent"])
         found.update({"OMPI_MCA_plm_rsh_agent": agent, "PRTE_MCA_plm_ssh_agent": agent})

@@ -55,12 +55,13 @@ def test_mpich_and_its_kin(version: str) -> None:
 
 
 def test_variables() -> None:
-    plain = mpi_program.variables(order(), None, False)
+    plain = mpi_program.variables(order(), {}, False)
     assert plain == {"SLURM_OVERLAP": "1", "SLURM_MPI_TYPE": "none"}
-    assert mpi_program.variables(order(), "8", False)["SRUN_CPUS_PER_TASK"] == "8"
-    assert mpi_program.variables(order(), None, True)["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] == "1"
-    by = order(FIRST._replace(by=["ssh", "-T", "--"]))
-    assert mpi_program.variables(by, None, False)["OMPI_MCA_plm_rsh_agent"] == "ssh -T --"
+    slurm = mpi_program.variables(order(), {"SLURM_CPUS_PER_TASK": "8", "SLURM_JOB_NUM_NODES": "3"}, False)
+    assert slurm == {**plain, "SRUN_CPUS_PER_TASK": "8", "SLURM_TASKS_PER_NODE": "2(x3)"}
+    assert mpi_program.variables(order(), {}, True)["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] == "1"
+    by = order(FIRST._replace(by=["ssh", "-T"]))
+    assert mpi_program.variables(by, {}, False)["OMPI_MCA_plm_rsh_agent"] == "ssh -T"
 
 
 def test_its_processes_keep_what_their_own_node_fills_in() -> None:
@@ -81,7 +82,10 @@ def test_its_processes_keep_what_their_own_node_fills_in() -> None:
 def test_an_agent_is_named_for_those_who_go_by_a_shell() -> None:
     from farkernel.launcher.agent.engines import launchers
 
-    assert launchers.find("pbs").by({})[-1] == "--"
+    words = launchers.find("pbs").by({})
+    assert words[:2] == ["ssh", "-T"]
+    assert "StrictHostKeyChecking=yes" in words
+    assert "--" not in words  # Open MPI's own -x comes after them
     assert launchers.find("oar").by({}) == ["oarsh", "-T"]
     assert [launchers.find(name).by({}) for name in ("slurm", "sge", "lsf")] == [[], [], []]
 
