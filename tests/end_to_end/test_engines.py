@@ -206,6 +206,8 @@ def test_mpi(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> Non
     assert text.splitlines()[-1] == PLACES
 
     world = on_nodes(slurm)
+    kept = [file.path for each in world for file in each.open_files() if "farkernel" in file.path]
+    assert kept == []  # what they needed to connect is not there any more
     next(each for each in world if each.name() != "orted").kill()
     text = notebook.told("Restart the kernel for a fresh one")
     assert "MPI has ended: it ended with exit status 137 (mpiexec noticed that process rank " in text

@@ -11,14 +11,14 @@ of a stdin of more than 8 KiB Open MPI 5.0 brings the others nothing.
 """
 
 import importlib
+import inspect
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
-from typing import Any, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping
 
 NO_LAUNCHER = "error: there is no mpiexec"
 _PATIENCE = 30.0
@@ -44,8 +44,8 @@ def check(argv: List[str]) -> None:
     library = re.sub(r"\W*[Vv]ersion:?\s+", " ", re.split(r"[,\n(]", world.Get_library_version())[0]).strip()
     if argv:
         os.execvp(argv[0], argv)
-    words = (library, launcher, mpi4py.__version__, ipyparallel.__version__)
-    print("by %s, %s, mpi4py %s, ipyparallel %s" % words)
+    words = (library, mpi4py.__version__, ipyparallel.__version__, launcher)
+    print("by %s, mpi4py %s, ipyparallel %s, %s" % words)
 
 
 def find_launcher() -> str:
@@ -119,11 +119,30 @@ def be_engine(node: Any, request: Order) -> None:
     directory = node["private_directory"]()
     try:
         node["write_files"](directory, request["files"])
-        os.chdir(directory)
+        os.chdir(os.path.expanduser("~") if os.path.isdir(os.path.expanduser("~")) else "/")
         sys.argv = ["ipengine"] + [word.replace("@OWN@", directory) for word in request["argv"]]
-        runpy.run_module("ipyparallel.engine", run_name="__main__", alter_sys=True)
+        application = importlib.import_module("ipyparallel.engine.app").IPEngine
+        once_registered(application, lambda: shutil.rmtree(directory, ignore_errors=True))
+        application.launch_instance()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def once_registered(application: Any, then: Callable[[], None]) -> None:
+    """Its files are of no use any more; and mostly it is killed, so that it cannot remove them later."""
+    complete = application.complete_registration
+
+    async def wait(registered: Any) -> None:
+        await registered
+        then()
+
+    def completed(*given: Any) -> Any:
+        found = complete(*given)
+        if inspect.isawaitable(found):  # since ipyparallel 9
+            return wait(found)
+        return then()
+
+    application.complete_registration = completed
 
 
 if __name__ == "__main__" and sys.argv[1:2] == ["check"]:
