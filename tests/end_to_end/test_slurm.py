@@ -386,13 +386,20 @@ def farkernel(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def test_a_target_that_asks_for_a_job_array(
-    slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]
+def test_a_kernel_is_one_job(
+    slurm: SlurmSite, engine: Engine, notebooks: list[Notebook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whatever the target's options, or a variable of sbatch's, say of job arrays."""
+    monkeypatch.setenv("SBATCH_ARRAY_INX", "1-3")
     target(engine, options=["--array=1-3"])
     notebooks.append(Notebook("gpu"))
     assert "Slurm refuses the job: a kernel is one job, and the option --array=1-3 asks for" in reason(engine)
     assert not slurm.jobs()
+    target(engine)
+    notebooks[0].manager.restart_kernel()
+    notebooks[0].ready()
+    assert notebooks[0].run("import os; print(os.environ['SLURM_JOB_ID'])") in slurm.jobs()
+    assert len(slurm.jobs()) == 1
 
 
 def test_idle_gives_the_job_back(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:
