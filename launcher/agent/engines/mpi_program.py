@@ -10,7 +10,7 @@ a shared home nor a way of ours to the nodes is needed, and nothing secret stand
 of a stdin of more than 8 KiB Open MPI 5.0 brings the others nothing.
 """
 
-import importlib
+import importlib.util
 import inspect
 import json
 import os
@@ -37,6 +37,9 @@ Order = Dict[str, Any]
 
 
 def check(argv: List[str]) -> None:
+    absent = [name for name in ("ipyparallel", "mpi4py") if importlib.util.find_spec(name) is None]
+    if absent:
+        sys.exit("\n".join("error: No module named '%s'" % name for name in absent))
     ipyparallel, mpi4py = importlib.import_module("ipyparallel"), importlib.import_module("mpi4py")
     launcher = find_launcher()
     mpi4py.rc.initialize = False
