@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -225,20 +226,45 @@ print(view.apply_sync(place), view.apply_sync(total))
 """
 
 
-@pytest.mark.long
-def test_mpi_on_another_machine(cluster: ClusterSite, start: Callable[[], Notebook], engine: Engine) -> None:
-    """Where steps are held in control groups: each process has its core, and all of it goes with the kernel."""
+@pytest.fixture
+def mpi(cluster: ClusterSite, start: Callable[[], Notebook], engine: Engine) -> Notebook:
+    """Its processes are on c2."""
     resources = {"nodes": 2, "cpus": 2, "memory": "800M", "time": "30m"}
     left = {"TMPDIR": tempfile.mkdtemp(prefix="m", dir=os.environ["FARKERNEL_TEST"])}
-    target(cluster, engine, python=str(cluster_engines.small()), resources=resources, cluster="mpi", env=left)
+    python = str(cluster_engines.small())
+    target(cluster, engine, python=python, resources=resources, cluster="mpi", env=left)
     notebook = start()
     places, totals = notebook.run(MPI, 90).split("] ")
     assert (places, totals) == ("[(0, 2, 'c2', 1), (1, 2, 'c2', 1)", "[3, 3]")
-    mpi = "pgrep -f 'orted|mpi4py' || :"
-    assert cluster.nodes["c2"].run("sh", "-c", mpi).split()
-    notebook.manager.shutdown_kernel()
+    return notebook
+
+
+@pytest.mark.long
+def test_mpi_on_another_machine(cluster: ClusterSite, mpi: Notebook) -> None:
+    """Where steps are held in control groups: each process has its core, and all of it goes with the kernel."""
+    looking = "pgrep -f 'orted|mpi4py' || :"
+    assert cluster.nodes["c2"].run("sh", "-c", looking).split()
+    mpi.manager.shutdown_kernel()
     wait_until(lambda: not cluster.jobs(), "the job to be given back")
-    wait_until(lambda: len(cluster.nodes["c2"].run("sh", "-c", mpi).split()) < 2, "its processes to end")
+    wait_until(lambda: len(cluster.nodes["c2"].run("sh", "-c", looking).split()) < 2, "its processes to end")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_mpi_whose_node_crashes(cluster: ClusterSite, mpi: Notebook) -> None:
+    """The kernel's own node goes on, and with it the kernel."""
+    job, node = only_job(cluster), cluster.nodes["c2"]
+    began = time.monotonic()
+    node.crash()
+    try:
+        assert "MPI has ended: " in mpi.told("Restart the kernel for a fresh one", 150)
+        print(f"said after {time.monotonic() - began:.0f} s")
+        assert mpi.run("print(6 * 7)") == "42"
+        assert list(cluster.jobs("RUNNING")) == [job]
+    finally:
+        node.power_on()
+        mpi.manager.shutdown_kernel()
+        cluster.wait_idle("c2")
 
 
 # -- accounts --------------------------------------------------------------------------------------
