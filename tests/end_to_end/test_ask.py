@@ -26,20 +26,8 @@ from ..sites.slurm import SlurmSite, Wrappers
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmSite]:
-    site = SlurmSite(tmp_path_factory.mktemp("slurm"))
-    try:
-        site.start()
-        yield site
-    finally:
-        site.stop()
-
-
 @pytest.fixture
-def slurm(site: SlurmSite, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmSite]:
-    for name, value in site.environment.items():
-        monkeypatch.setenv(name, value)
+def slurm(slurm_here: SlurmSite, engine: Engine) -> Iterator[SlurmSite]:
     engine.target(
         "gpu",
         address="slurm:///gpu",
@@ -48,8 +36,8 @@ def slurm(site: SlurmSite, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> I
         ask=["gpus", "time"],
     )
     engine.entry("gpu", "gpu")
-    yield site
-    wait_until(lambda: not site.jobs(), "the jobs to be gone", deadline=60)
+    yield slurm_here
+    wait_until(lambda: not slurm_here.jobs(), "the jobs to be gone", deadline=60)
     engine.close()
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ..sites import cluster_engines
 from ..sites.accounts import account
 from ..sites.batch_notebook import Notebook, kill_keeper
 from ..sites.cluster import ClusterSite, NodeSshd, UserSshd
@@ -57,14 +59,6 @@ def target(site: ClusterSite, engine: Engine, partition: str = "debug", **settin
             **settings,
         },
     )
-
-
-@pytest.fixture
-def notebooks() -> Iterator[list[Notebook]]:
-    opened: list[Notebook] = []
-    yield opened
-    for each in opened:
-        each.close()
 
 
 @pytest.fixture
@@ -218,6 +212,59 @@ def test_a_node_crashes(cluster: ClusterSite, start: Callable[[], Notebook]) -> 
     finally:
         node.power_on()
         cluster.wait_idle("c1")
+
+
+MPI = """\
+import ipyparallel as ipp
+view = ipp.Client()[:]
+def place():
+    import os
+    return mpi_rank, MPI.COMM_WORLD.size, os.uname().nodename, len(os.sched_getaffinity(0))
+def total():
+    return MPI.COMM_WORLD.allreduce(mpi_rank + 1)
+print(view.apply_sync(place), view.apply_sync(total))
+"""
+
+
+@pytest.fixture
+def mpi(cluster: ClusterSite, start: Callable[[], Notebook], engine: Engine) -> Notebook:
+    """Its processes are on c2."""
+    resources = {"nodes": 2, "cpus": 2, "memory": "800M", "time": "30m"}
+    left = {"TMPDIR": tempfile.mkdtemp(prefix="m", dir=os.environ["FARKERNEL_TEST"])}
+    python = str(cluster_engines.small())
+    target(cluster, engine, python=python, resources=resources, cluster="mpi", env=left)
+    notebook = start()
+    places, totals = notebook.run(MPI, 90).split("] ")
+    assert (places, totals) == ("[(0, 2, 'c2', 1), (1, 2, 'c2', 1)", "[3, 3]")
+    return notebook
+
+
+@pytest.mark.long
+def test_mpi_on_another_machine(cluster: ClusterSite, mpi: Notebook) -> None:
+    """Where steps are held in control groups: each process has its core, and all of it goes with the kernel."""
+    looking = "pgrep -f 'orted|mpi4py' || :"
+    assert cluster.nodes["c2"].run("sh", "-c", looking).split()
+    mpi.manager.shutdown_kernel()
+    wait_until(lambda: not cluster.jobs(), "the job to be given back")
+    wait_until(lambda: len(cluster.nodes["c2"].run("sh", "-c", looking).split()) < 2, "its processes to end")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_mpi_whose_node_crashes(cluster: ClusterSite, mpi: Notebook) -> None:
+    """The kernel's own node goes on, and with it the kernel."""
+    job, node = only_job(cluster), cluster.nodes["c2"]
+    began = time.monotonic()
+    node.crash()
+    try:
+        assert "MPI has ended: " in mpi.told("Restart the kernel for a fresh one", 150)
+        print(f"said after {time.monotonic() - began:.0f} s")
+        assert mpi.run("print(6 * 7)") == "42"
+        assert list(cluster.jobs("RUNNING")) == [job]
+    finally:
+        node.power_on()
+        mpi.manager.shutdown_kernel()
+        cluster.wait_idle("c2")
 
 
 # -- accounts --------------------------------------------------------------------------------------

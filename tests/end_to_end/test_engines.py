@@ -28,31 +28,11 @@ from ..sites.slurm import SlurmSite
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmSite]:
-    site = SlurmSite(tmp_path_factory.mktemp("slurm"))
-    try:
-        site.start()
-        yield site
-    finally:
-        site.stop()
-
-
 @pytest.fixture
-def slurm(site: SlurmSite, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmSite]:
-    for name, value in site.environment.items():
-        monkeypatch.setenv(name, value)
-    yield site
+def slurm(slurm_here: SlurmSite, engine: Engine) -> Iterator[SlurmSite]:
+    yield slurm_here
     engine.close()
-    wait_until(lambda: not site.jobs(), "the jobs to be gone", deadline=30)
-
-
-@pytest.fixture
-def notebooks() -> Iterator[list[Notebook]]:
-    opened: list[Notebook] = []
-    yield opened
-    for each in opened:
-        each.close()
+    wait_until(lambda: not slurm_here.jobs(), "the jobs to be gone", deadline=30)
 
 
 def target(engine: Engine, cluster: str, **settings: object) -> None:
@@ -226,6 +206,8 @@ def test_mpi(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> Non
     assert text.splitlines()[-1] == PLACES
 
     world = on_nodes(slurm)
+    kept = [file.path for each in world for file in each.open_files() if "farkernel" in file.path]
+    assert kept == []  # what they needed to connect is not there any more
     next(each for each in world if each.name() != "orted").kill()
     text = notebook.told("Restart the kernel for a fresh one")
     assert "MPI has ended: it ended with exit status 137 (mpiexec noticed that process rank " in text

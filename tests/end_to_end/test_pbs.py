@@ -100,14 +100,6 @@ def test_through_a_login_host(login: Sshd, site: PbsSite, engine: Engine, notebo
     assert (site.calls("qsub"), login.logins(), login.agents()) == (1, 1, [])
 
 
-@pytest.fixture
-def notebooks() -> Iterator[list[Notebook]]:
-    opened: list[Notebook] = []
-    yield opened
-    for each in opened:
-        each.close()
-
-
 def test_a_kernel_its_restart_and_its_end(site: PbsSite, engine: Engine, notebooks: list[Notebook]) -> None:
     notebook = Notebook("batch")
     notebooks.append(notebook)

@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import signal
+import tempfile
 import tomllib
 import urllib.request
 from collections.abc import Iterator
@@ -61,6 +62,14 @@ class Pis:
             lines += [f"IdentityFile {host.key}", f"UserKnownHostsFile {host.known_hosts}"]
         (own / "config").write_text("\n".join(lines) + "\n")
 
+    def has(self, process: psutil.Process) -> bool:
+        """Whether it runs on one of them, as far as it can be seen."""
+        with suppress(psutil.Error):
+            return process.environ().get("FARKERNEL_RUN_DIR") in [
+                str(each.run_directory) for each in self.hosts
+            ]
+        return False
+
     def processes(self) -> list[psutil.Process]:
         """Of an engine, on any of them."""
         found = []
@@ -95,6 +104,9 @@ def notebook(engine: Engine, pis: Pis, request: pytest.FixtureRequest) -> Iterat
         "cluster": cluster,
         "engine_hosts": settings["engine_hosts"][: len(NAMES) - 1],
     }
+    # The hosts are one machine, whose shared memory an MPI would take for that of each; and it leaves directories.
+    left = tempfile.mkdtemp(prefix="p", dir=os.environ["FARKERNEL_TEST"])
+    here["env"] = {"OMPI_MCA_btl": "self,tcp", "TMPDIR": left} if cluster == "mpi" else {}
     engine.target("pis", **{**settings, **here}, ssh_config=str(pis.hosts[0].client_config))
     engine.entry("pis", "pis")
     notebook = Notebook("pis")
@@ -160,6 +172,34 @@ def test_spark(engine: Engine, notebook: Notebook, pis: Pis) -> None:
     (row,) = engine.kernels()
     assert f"204 {row['engine']['address']}" in lines(run_cell(notebook.client, code, 120).text)
     assert row["engine"]["address"].startswith(f"spark://{pis.addresses[0]}:")
+
+
+MPI = """\
+import ipyparallel as ipp
+view = ipp.Client()[:]
+def place():
+    import os
+    return mpi_rank, os.environ["SSH_CONNECTION"].split()[2]
+def total():
+    return MPI.COMM_WORLD.allreduce(1)
+places = view.apply_sync(place)
+print(len({where for _, where in places}), [rank for rank, _ in places] == list(range(len(places))))
+print(view.apply_sync(total) == [len(places)] * len(places))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("notebook", [("mpi", cluster_engines.small)], indirect=True, ids=["mpi"])
+def test_mpi(notebook: Notebook, pis: Pis) -> None:
+    """By ssh, in its own way."""
+    notebook.ready(120)
+    outcome = run_cell(notebook.client, MPI, 60)
+    assert "MPI runs on pi2, pi3: ipyparallel.Client() connects to it." in outcome.text
+    assert outcome.text.splitlines()[-2:] == ["2 True", "True"]
+    daemons = [each for each in psutil.process_iter() if each.name() == "orted" and pis.has(each)]
+    assert len(daemons) == 2
+    notebook.close()
+    wait_until(lambda: not any(each.is_running() for each in daemons), "the daemons to end")
 
 
 def lines(text: str) -> list[str]:

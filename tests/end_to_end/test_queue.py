@@ -55,25 +55,13 @@ class Queue:
         return [job for job in self.slurm.jobs() if job != self._blocker]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmSite]:
-    site = SlurmSite(tmp_path_factory.mktemp("slurm"))
-    try:
-        site.start()
-        yield site
-    finally:
-        site.stop()
-
-
 @pytest.fixture
-def queue(site: SlurmSite, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
-    for name, value in site.environment.items():
-        monkeypatch.setenv(name, value)
+def queue(slurm_here: SlurmSite, engine: Engine) -> Iterator[Queue]:
     engine.target("gpu", address="slurm:///gpu", kernel="python3")
     install = [sys.executable, "-m", "farkernel", "install", "gpu"]
     subprocess.run(install, check=True, timeout=60, stdout=subprocess.PIPE)
     engine.keeper_pid()
-    queue = Queue(site)
+    queue = Queue(slurm_here)
     try:
         yield queue
     finally:

@@ -47,14 +47,6 @@ def sge(site: GridEngineSite, engine: Engine, monkeypatch: pytest.MonkeyPatch) -
     wait_until(lambda: not site.jobs(), "the jobs to be gone", deadline=30)
 
 
-@pytest.fixture
-def notebooks() -> Iterator[list[Notebook]]:
-    opened: list[Notebook] = []
-    yield opened
-    for each in opened:
-        each.close()
-
-
 def test_queue_restart_and_shutdown(sge: GridEngineSite, engine: Engine, notebooks: list[Notebook]) -> None:
     for _ in range(2):
         notebooks.append(Notebook("batch"))

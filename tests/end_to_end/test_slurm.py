@@ -22,31 +22,11 @@ from ..sites.ssh import Sshd
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(150)]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmSite]:
-    site = SlurmSite(tmp_path_factory.mktemp("slurm"))
-    try:
-        site.start()
-        yield site
-    finally:
-        site.stop()
-
-
 @pytest.fixture
-def slurm(site: SlurmSite, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmSite]:
-    for name, value in site.environment.items():
-        monkeypatch.setenv(name, value)
-    yield site
+def slurm(slurm_here: SlurmSite, engine: Engine) -> Iterator[SlurmSite]:
+    yield slurm_here
     engine.close()
-    wait_until(lambda: not site.jobs(), "the jobs to be gone", deadline=20)
-
-
-@pytest.fixture
-def notebooks() -> Iterator[list[Notebook]]:
-    opened: list[Notebook] = []
-    yield opened
-    for each in opened:
-        each.close()
+    wait_until(lambda: not slurm_here.jobs(), "the jobs to be gone", deadline=20)
 
 
 @pytest.fixture
@@ -406,13 +386,20 @@ def farkernel(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def test_a_target_that_asks_for_a_job_array(
-    slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]
+def test_a_kernel_is_one_job(
+    slurm: SlurmSite, engine: Engine, notebooks: list[Notebook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whatever the target's options, or a variable of sbatch's, say of job arrays."""
+    monkeypatch.setenv("SBATCH_ARRAY_INX", "1-3")
     target(engine, options=["--array=1-3"])
     notebooks.append(Notebook("gpu"))
     assert "Slurm refuses the job: a kernel is one job, and the option --array=1-3 asks for" in reason(engine)
     assert not slurm.jobs()
+    target(engine)
+    notebooks[0].manager.restart_kernel()
+    notebooks[0].ready()
+    assert notebooks[0].run("import os; print(os.environ['SLURM_JOB_ID'])") in slurm.jobs()
+    assert len(slurm.jobs()) == 1
 
 
 def test_idle_gives_the_job_back(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> None:
@@ -472,21 +459,20 @@ def test_doctor(slurm: SlurmSite, engine: Engine) -> None:
 
 
 @pytest.fixture
-def login(slurm: SlurmSite, engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+def login(
+    slurm: SlurmSite, slurm_login: Sshd, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sshd]:
     """Slurm's commands work there, and not here."""
     for name in slurm.environment:
         monkeypatch.delenv(name)
-    with Sshd(home.parent / "sshd") as host:
-        host.environment.update(slurm.environment)
-        host.write_client_config()
-        host.restart()
-        target(
-            engine,
-            address=host.address.replace("ssh://", "slurm://") + "/gpu",
-            ssh_config=str(host.client_config),
-        )
-        yield host
-        engine.close()
+    target(engine, **there(slurm_login))
+    yield slurm_login
+    engine.close()
+
+
+def there(login: Sshd) -> dict[str, str]:
+    address = login.address.replace("ssh://", "slurm://") + "/gpu"
+    return {"address": address, "ssh_config": str(login.client_config)}
 
 
 def test_through_a_login_host_that_is_rebooted(
@@ -517,3 +503,32 @@ def test_looking_around_submits_nothing(login: Sshd, slurm: SlurmSite, engine: E
     answer = engine.client.request("reach", targets=["gpu"], deadline=30)
     assert answer["targets"]["gpu"]["ok"]
     assert slurm.command("squeue", "--noheader", "--states=all") == before
+
+
+def test_asked_through_a_login_host(
+    login: Sshd, slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]
+) -> None:
+    """What is free there is told in the cell, the answers go into the job, and all of it is one login."""
+    target(engine, **there(login), resources={"gpus": 1, "time": "20m"}, ask=["gpus", "time"])
+    notebook = start(notebooks)
+    assert not slurm.jobs()
+    client = notebook.client
+    msg_id = client.execute(
+        "import os; print(os.environ['SLURM_JOB_ID'], os.environ['CUDA_VISIBLE_DEVICES'])"
+    )
+    assert client.get_stdin_msg(timeout=30)["content"]["prompt"] == "GPUs [1]: "
+    assert "There now: in gpu, 4 of 4 CPUs free; 2 of 2 GPUs free (a100); " in notebook.said(
+        "shall this kernel"
+    )
+    client.input("2")
+    assert client.get_stdin_msg(timeout=30)["content"]["prompt"] == "Time, such as 30m or 4h [20m]: "
+    assert not slurm.jobs()
+    client.input("5m")
+    outcome = collect(client, msg_id, 60)
+    (job,) = slurm.jobs("RUNNING")
+    assert outcome.text.endswith(f"{job} 0,1\n")
+    assert slurm.command("squeue", "--noheader", "--format=%l %b").split() == ["5:00", "gres:gpu:2"]
+    notebook.manager.restart_kernel()
+    notebook.ready()
+    assert notebook.run("import os; print(os.environ['SLURM_JOB_ID'])") == job
+    assert login.logins() == 1

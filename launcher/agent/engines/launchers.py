@@ -170,7 +170,9 @@ def _row(
     resolve = {"ssh": _ssh_look, "srun": _slurm_look}.get(program, _no_look)
 
     def by(environment: Environment) -> List[str]:
-        return words(["a node"], environment)[:-1] if joins_words else []
+        """Open MPI puts options of its own behind these words."""
+        found = words(["a node"], environment)[:-1] if joins_words else []
+        return [word for word in found if word != "--"]
 
     return Launcher(look, nodes, words, together, joins_words, program, resolve, by)
 

@@ -16,6 +16,9 @@ from .mpi_program import NO_LAUNCHER
 
 _PROGRAM = "mpi_program.py"
 _MPIEXEC = "mpiexec"
+_PACKAGES = ("ipyparallel", "mpi4py")
+#: Variables that ssh does not bring to the nodes.
+_PASSED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "CONDA_PREFIX", "VIRTUAL_ENV")
 
 
 class MPI(IPyParallel):
@@ -67,24 +70,19 @@ class MPI(IPyParallel):
         return [python, "-c", _text(_PROGRAM), "check"]
 
     def missing(self, lines: List[str]) -> str:
-        for line in lines:
-            if NO_LAUNCHER in line:
-                return _MPIEXEC
-            if "No module named 'mpi4py" in line:
-                return "mpi4py"
-        return super().missing(lines)
+        text = "\n".join(lines)
+        if NO_LAUNCHER in text:
+            return _MPIEXEC
+        return " and ".join(name for name in _PACKAGES if "No module named '%s" % name in text)
 
     def lack(self, package: str) -> Tuple[str, str]:
         if package == _MPIEXEC:
             text = "There is no mpiexec, neither in the kernel's environment nor on its PATH"
             return text, "Name the module that has it in the target's modules, or install an MPI there"
         return (
-            "MPI needs %s, which is not installed in the kernel's environment" % package,
+            "MPI needs %s, missing in the kernel's environment" % package,
             super().lack(package)[1],
         )
-
-
-_PASSED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "CONDA_PREFIX", "VIRTUAL_ENV")
 
 
 def _text(name: str) -> str:

@@ -10,15 +10,15 @@ a shared home nor a way of ours to the nodes is needed, and nothing secret stand
 of a stdin of more than 8 KiB Open MPI 5.0 brings the others nothing.
 """
 
-import importlib
+import importlib.util
+import inspect
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Mapping
 
 NO_LAUNCHER = "error: there is no mpiexec"
 _PATIENCE = 30.0
@@ -37,6 +37,9 @@ Order = Dict[str, Any]
 
 
 def check(argv: List[str]) -> None:
+    absent = [name for name in ("ipyparallel", "mpi4py") if importlib.util.find_spec(name) is None]
+    if absent:
+        sys.exit("\n".join("error: No module named '%s'" % name for name in absent))
     ipyparallel, mpi4py = importlib.import_module("ipyparallel"), importlib.import_module("mpi4py")
     launcher = find_launcher()
     mpi4py.rc.initialize = False
@@ -44,8 +47,8 @@ def check(argv: List[str]) -> None:
     library = re.sub(r"\W*[Vv]ersion:?\s+", " ", re.split(r"[,\n(]", world.Get_library_version())[0]).strip()
     if argv:
         os.execvp(argv[0], argv)
-    words = (library, launcher, mpi4py.__version__, ipyparallel.__version__)
-    print("by %s, %s, mpi4py %s, ipyparallel %s" % words)
+    words = (library, mpi4py.__version__, ipyparallel.__version__, launcher)
+    print("by %s, mpi4py %s, ipyparallel %s, %s" % words)
 
 
 def find_launcher() -> str:
@@ -71,7 +74,7 @@ def start(path: str) -> None:
         timeout=_PATIENCE,
         check=False,
     ).stdout.decode("utf-8", "replace")
-    os.environ.update(variables(order, os.environ.get("SLURM_CPUS_PER_TASK"), os.geteuid() == 0))
+    os.environ.update(variables(order, os.environ, os.geteuid() == 0))
     given = os.open(order["given"], os.O_RDONLY)
     os.dup2(given, 0)
     os.execv(launcher, [launcher] + words(order, said))
@@ -82,7 +85,7 @@ def words(order: Order, version: str) -> List[str]:
     count = order["each"] * len(order["hosts"])
     if re.search(r"Open MPI|OpenRTE|PRRTE|prte", version):
         hosts = ",".join("%s:%d" % (host, order["each"]) for host in order["hosts"])
-        # How many on each node has been decided here; the scheduler counted one task for each.
+        # How many on each node has been decided here, whatever the scheduler has counted.
         place = "ppr:%d:node:oversubscribe" % order["each"]
         found = ["--host", hosts, "-n", str(count), "--map-by", place, "--wdir", "/"]
         # srun and its like bring all variables to the nodes, ssh none.
@@ -92,14 +95,18 @@ def words(order: Order, version: str) -> List[str]:
     return found + [order["python"], "-c", FIRST_WORDS, str(count), order["program"]]
 
 
-def variables(order: Order, cpus: Optional[str], is_root: bool) -> Dict[str, str]:
+def variables(order: Order, environment: Mapping[str, str], is_root: bool) -> Dict[str, str]:
     """For Open MPI 4 and 5, which others do not look at, and for the srun by which all go to the nodes."""
     found = {
         "SLURM_OVERLAP": "1",
         "SLURM_MPI_TYPE": "none",
     }
+    cpus, nodes = environment.get("SLURM_CPUS_PER_TASK"), environment.get("SLURM_JOB_NUM_NODES")
     if cpus:
         found["SRUN_CPUS_PER_TASK"] = cpus  # srun no longer takes it from sbatch (22.05)
+    if nodes:
+        # With more processes than Slurm counts tasks Open MPI would bind none to a core, and wait more slowly.
+        found["SLURM_TASKS_PER_NODE"] = "%d(x%s)" % (order["each"], nodes)
     if order["agent"]:
         agent = " ".join(order["agent"])
         found.update({"OMPI_MCA_plm_rsh_agent": agent, "PRTE_MCA_plm_ssh_agent": agent})
@@ -115,11 +122,30 @@ def be_engine(node: Any, request: Order) -> None:
     directory = node["private_directory"]()
     try:
         node["write_files"](directory, request["files"])
-        os.chdir(directory)
+        os.chdir(os.path.expanduser("~") if os.path.isdir(os.path.expanduser("~")) else "/")
         sys.argv = ["ipengine"] + [word.replace("@OWN@", directory) for word in request["argv"]]
-        runpy.run_module("ipyparallel.engine", run_name="__main__", alter_sys=True)
+        application = importlib.import_module("ipyparallel.engine.app").IPEngine
+        once_registered(application, lambda: shutil.rmtree(directory, ignore_errors=True))
+        application.launch_instance()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def once_registered(application: Any, then: Callable[[], None]) -> None:
+    """Its files are of no use any more; and mostly it is killed, so that it cannot remove them later."""
+    complete = application.complete_registration
+
+    async def wait(registered: Any) -> None:
+        await registered
+        then()
+
+    def completed(*given: Any) -> Any:
+        found = complete(*given)
+        if inspect.isawaitable(found):  # since ipyparallel 9
+            return wait(found)
+        return then()
+
+    application.complete_registration = completed
 
 
 if __name__ == "__main__" and sys.argv[1:2] == ["check"]:

@@ -86,7 +86,7 @@ class Supervisor(object):
     def _begin(self) -> None:
         try:
             if self._request.get("container") and not self._engine.contained:
-                raise launchers.NoNodes("it cannot run in a container, which the target asks for")
+                raise launchers.NoNodes("it runs in no container: take container out of the target")
             self._others = self._find_others()
             names = self._others or [os.environ.get("SLURMD_NODENAME") or os.uname()[1]]
             self._status.node_names(names)

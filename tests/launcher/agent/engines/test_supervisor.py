@@ -248,7 +248,7 @@ def test_a_scheduler_that_starts_nothing_on_other_nodes(site: Site) -> None:
 def test_mpi_goes_into_no_container(site: Site) -> None:
     answer = site.start(kind="mpi", container=True)
     assert answer["engine"]["text"] == (
-        "MPI could not be started: it cannot run in a container, which the target asks for"
+        "MPI could not be started: it runs in no container: take container out of the target"
     )
     os.close(site.hold())
     site.ended()
