@@ -106,7 +106,7 @@ def notebook(engine: Engine, pis: Pis, request: pytest.FixtureRequest) -> Iterat
     }
     # The hosts are one machine, whose shared memory an MPI would take for that of each; and it leaves directories.
     left = tempfile.mkdtemp(prefix="p", dir=os.environ["FARKERNEL_TEST"])
-    here["env"] = {"OMPI_MCA_btl": "self,tcp", "TMPDIR": left} if cluster == "mpi" else {}
+    here["env"] = {"OMPI_MCA_btl": "self,tcp", "TMPDIR": left, "MINE": "a b"} if cluster == "mpi" else {}
     engine.target("pis", **{**settings, **here}, ssh_config=str(pis.hosts[0].client_config))
     engine.entry("pis", "pis")
     notebook = Notebook("pis")
@@ -179,6 +179,7 @@ import ipyparallel as ipp
 view = ipp.Client()[:]
 def place():
     import os
+    assert os.environ["MINE"] == "a b"
     return mpi_rank, os.environ["SSH_CONNECTION"].split()[2]
 def total():
     return MPI.COMM_WORLD.allreduce(1)

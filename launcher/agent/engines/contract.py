@@ -26,6 +26,7 @@ First = NamedTuple(
         ("nodes", List[str]),  # where its workers run
         ("memory", int),  # bytes that the job has on this node
         ("cpus", int),  # cores that the job has on this node, and so on the others
+        ("names", List[str]),  # of variables that target and kernelspec set
         ("by", List[str]),  # words before a node's name, for those whose scheduler has no way of its own
     ],
 )

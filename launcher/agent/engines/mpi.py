@@ -44,7 +44,7 @@ class MPI(IPyParallel):
             "hosts": first.nodes,
             "each": first.cpus,
             "agent": first.by,
-            "variables": [name for name in _PASSED if name in first.environment],
+            "variables": self._variables(first),
             "python": first.python,
             "program": packed,
             "given": "@DIRECTORY@/given",
@@ -62,6 +62,12 @@ class MPI(IPyParallel):
             r"Completed registration with id \d+",
             "one",
         )
+
+    def _variables(self, first: First) -> List[str]:
+        """Those that have to be named so that they come along.  Open MPI brings its own."""
+        named = [name for name in first.names if not name.startswith(("OMPI_", "PRTE_", "PMIX_"))]
+        found = [name for name in _PASSED if name in first.environment] + named
+        return list(dict.fromkeys(found)) if first.by else []
 
     def processes(self, first: First) -> int:
         return first.cpus * len(first.nodes)

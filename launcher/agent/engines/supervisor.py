@@ -100,6 +100,7 @@ class Supervisor(object):
                 names,
                 node.memory(self._request["environment"], cpus),
                 cpus,
+                sorted(self._request["extra"]),
                 self._launcher.by(self._request["environment"]),
             )
             program = self._engine.head(self._first)

@@ -26,7 +26,7 @@ from ....sites import cluster_engines
 
 SECRETS = {"certificate": "C", "key": "K", "word": "W"}
 ENVIRONMENT = {"HOME": "/home/me", "PATH": "/opt/mpi/bin:/bin", "SECRET": "x"}
-FIRST = First("10.0.0.1", "/run/e", "/env/bin/python", ENVIRONMENT, SECRETS, ["n2", "n3"], 1 << 30, 2, [])
+FIRST = First("10.0.0.1", "/run/e", "/env/bin/python", ENVIRONMENT, SECRETS, ["n2", "n3"], 1 << 30, 2, [], [])
 FACTS = {ENGINE_FILE: '{"key": "SERVERKEY"}'}
 OPEN_MPI = ["mpiexec (OpenRTE) 4.1.4\n", "mpirun (Open MPI) 5.0.7\n", "prterun (PRRTE) 3.0.8\n"]
 HYDRA = [
@@ -44,8 +44,8 @@ def order(first: First = FIRST) -> mpi_program.Order:
 def test_open_mpi(version: str) -> None:
     words = mpi_program.words(order(), version)
     assert words[:6] == ["--host", "n2:2,n3:2", "-n", "4", "--map-by", "ppr:2:node:oversubscribe"]
-    assert words[6:10] == ["--wdir", "/", "-x", "PATH"]
-    assert words[10:] == ["/env/bin/python", "-c", mpi_program.FIRST_WORDS, "4", order()["program"]]
+    assert words[6:8] == ["--wdir", "/"]
+    assert words[8:] == ["/env/bin/python", "-c", mpi_program.FIRST_WORDS, "4", order()["program"]]
 
 
 @pytest.mark.parametrize("version", HYDRA)
@@ -62,7 +62,9 @@ def test_variables() -> None:
     slurm = mpi_program.variables(order(), {"SLURM_CPUS_PER_TASK": "8", "SLURM_JOB_NUM_NODES": "3"}, False)
     assert slurm == {**plain, "SRUN_CPUS_PER_TASK": "8", "SLURM_TASKS_PER_NODE": "2(x3)"}
     assert mpi_program.variables(order(), {}, True)["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] == "1"
-    by = order(FIRST._replace(by=["ssh", "-T"]))
+    by = order(FIRST._replace(by=["ssh", "-T"], names=["OMP_NUM_THREADS", "OMPI_MCA_btl", "PATH"]))
+    assert by["variables"] == ["PATH", "OMP_NUM_THREADS"]
+    assert mpi_program.words(by, OPEN_MPI[0])[8:12] == ["-x", "PATH", "-x", "OMP_NUM_THREADS"]
     assert mpi_program.variables(by, {}, False)["OMPI_MCA_plm_rsh_agent"] == "ssh -T"
 
 

@@ -11,7 +11,7 @@ from farkernel.launcher.settings import TARGET_KEYS, InvalidValue
 
 SECRETS = {"certificate": "CERTIFICATE", "key": "PRIVATE", "word": "WORD"}
 FIRST = First(
-    "10.0.0.1", "/run/e", "/env/bin/python", {"HOME": "/home/me"}, SECRETS, ["n2"], 1 << 30, 2, ["ssh", "--"]
+    "10.0.0.1", "/run/e", "/env/bin/python", {"HOME": "/home/me"}, SECRETS, ["n2"], 1 << 30, 2, [], ["ssh"]
 )
 
 # Lines as the programs print them (Dask 2026.8, ipyparallel 9.2, Spark 4.3, Ray 2.60).
