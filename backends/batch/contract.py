@@ -197,6 +197,10 @@ class Adapter(Protocol):
     """The command that submits: where it is, the others are."""
     preparation: str
     """Shell lines before every command: a constant."""
+    own_tmp: bool
+    """A job may have a /tmp that nobody else sees, and its agent's sockets with it: only ways into the job itself lead
+    there.
+    """
 
     def submit(self, request: Request, script: str) -> Command:
         """The script is the same for all requests."""

@@ -55,6 +55,7 @@ main(["serve", "--allocation", "{PREFIX}" + sys.argv[1]])
 
 # Each scheduler gives a job its name under another name (sbatch(1), qsub(1) of PBS and of Grid Engine, bsub(1),
 # oarsub(1)).  The trap: a scheduler that warns all processes of a job must not end it by ending this shell.
+# HTCondor gives a job no home, and no path but the shell's own.
 _SCRIPT = """\
 #!/bin/sh
 trap : TERM USR1 USR2 XCPU
@@ -64,7 +65,13 @@ case $name in
   fk-*) ;;
   *) exit {bad_name} ;;
 esac
-note=${{HOME:-/nonexistent}}/{rendezvous}
+if [ -z "$HOME" ]; then
+  HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
+  [ -d "$HOME" ] || HOME=$(pwd)
+  USER=$(id -un) LOGNAME=$(id -un)
+  export HOME USER LOGNAME PATH
+fi
+note=$HOME/{rendezvous}
 if mkdir -p "$note" 2>/dev/null; then
   find "$note" -type f -mtime +30 -exec rm -f {{}} + 2>/dev/null
   note=$note/$name

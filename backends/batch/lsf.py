@@ -57,6 +57,7 @@ class Lsf:
     longest_name = 160
     program = "bsub"
     preparation = ""
+    own_tmp = False
 
     def submit(self, request: Request, script: str) -> Command:
         argv = ["bsub", "-J", request.name, "-o", "/dev/null", "-e", "/dev/null", "-rn", "-cwd", "/"]

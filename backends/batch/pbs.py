@@ -56,6 +56,7 @@ class Pbs:
     longest_name = 15  # qsub(1B), -N, before PBS Pro 13
     program = "qsub"
     preparation = ""
+    own_tmp = False
     history = "-x"  # qstat(1B): jobs that have ended too
     states: Mapping[str, JobState] = STATES
     killed: Mapping[int, EndKind] = KILLED

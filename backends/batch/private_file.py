@@ -12,12 +12,15 @@ _WRITE = f"""\
 umask 077
 directory=$HOME/{RENDEZVOUS}
 file=$directory/$1.sh
-shift
+before=$2
+shift 2
 mkdir -p "$directory" && cat >"$file" && chmod 700 "$file" || exit 75
-exec "$@" "$file"
+exec "$@" "$before$file"
 """
 
 
-def with_script(name: str, argv: Sequence[str], script: str, environment: Mapping[str, str]) -> Command:
-    """Runs the command with the script's path as its last argument."""
-    return Command(("sh", "-c", _WRITE, "sh", name, *argv), script, environment)
+def with_script(
+    name: str, argv: Sequence[str], script: str, environment: Mapping[str, str], before: str = ""
+) -> Command:
+    """Runs the command with the script's path as its last argument, in which ``before`` stands before it."""
+    return Command(("sh", "-c", _WRITE, "sh", name, before, *argv), script, environment)

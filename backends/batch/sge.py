@@ -28,6 +28,7 @@ class GridEngine:
     longest_name = 160
     program = "qsub"
     # settings.sh sets SGE_ROOT; without it nothing works.
+    own_tmp = False
     preparation = (
         '[ -n "$SGE_ROOT" ] || for file in /etc/profile.d/*sge*.sh /etc/profile.d/*gridengine*.sh '
         "/opt/sge/default/common/settings.sh /usr/share/gridengine/default/common/settings.sh; do\n"

@@ -40,6 +40,7 @@ class Slurm:
     longest_name = 160
     program = "sbatch"
     # Who sits in a job already has its variables, and sbatch and srun would take them as options.
+    own_tmp = False
     preparation = (
         "for name in $(env | sed -n 's/^\\(SLURM_[A-Z0-9_]*\\)=.*/\\1/p'); do\n"
         '  [ "$name" = SLURM_CONF ] || unset "$name"\n'

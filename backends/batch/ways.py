@@ -103,11 +103,15 @@ async def _step(cluster: Cluster, job: Job, entrance: Entrance) -> Route | None:
 
 
 async def _here(cluster: Cluster, job: Job, entrance: Entrance) -> Route | None:
+    if cluster.adapter.own_tmp:
+        return None
     node, _, machine = await _where(cluster, job)
     return cluster.door if node and _short(node) == _short(machine) else None
 
 
 async def _ssh(cluster: Cluster, job: Job, entrance: Entrance) -> Route | None:
+    if cluster.adapter.own_tmp:
+        return None
     node, _, machine = await _where(cluster, job)
     if not node or _short(node) == _short(machine):
         return None

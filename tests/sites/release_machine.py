@@ -27,7 +27,13 @@ for each in proc dev sys; do mount --rbind "/$each" "$layer/root/$each"; done
 mkdir -p "$layer/root$site" "$layer/root/home"
 mount --bind "$site" "$layer/root$site"
 cp /etc/hosts "$layer/root/etc/hosts"
-for each in passwd group shadow; do grep "^$user:" "/etc/$each" >>"$layer/root/etc/$each" || :; done
+for each in passwd group shadow; do
+  grep "^$user:" "/etc/$each" | sed "s|:$home:|:/home/$user:|" >>"$layer/root/etc/$each" || :
+done
+if [ -n "$home" ]; then
+  mkdir "$layer/root/home/$user"
+  mount --bind "$home" "$layer/root/home/$user"
+fi
 mount --rbind "$layer/root" /mnt
 """
 
@@ -55,8 +61,8 @@ def root_of(name: str, release: str, packages: str) -> Path:
 
 
 class ReleaseMachine:
-    """``login`` leads into it, as root or as that account (whose home is in ``site``, the directory that is seen there
-    by the same name as here).
+    """``login`` leads into it, as root or as that account, whose home is in /home there.  ``site`` is seen by the same name
+    as here.
     """
 
     def __init__(
@@ -71,19 +77,20 @@ class ReleaseMachine:
         hosts.write_text(f"127.0.0.1 localhost {name}\n")
         self.layer = site.with_name(f"{site.name}-layer")
         self.machine = Machine(site, space, name, {"/etc/hosts": hosts})
-        account = user.name if user else "-"
-        names = {"below": below, "layer": self.layer, "site": site, "user": account}
+        self.user = user.name if user else "root"
+        self.home = f"/home/{user.name}" if user else "/root"
+        names: dict[str, object] = {"below": below, "layer": self.layer, "site": site}
+        names |= {"user": user.name if user else "-", "home": user.home if user else ""}
         self.machine.daemons = "".join(f"{name}={value}\n" for name, value in names.items()) + _ROOT
         # sshd wants nobody to be able to write above it: /tmp is no such place.
-        login = user.name if user else "root"
-        self.login = Sshd(site / "sshd", {"ChrootDirectory": "/mnt"}, port=22, user=login)
+        self.login = Sshd(site / "sshd", {"ChrootDirectory": "/mnt"}, port=22, user=self.user)
         self.login.address_there = address
         self.login.know()
         # What is in there is another system, with a home and a /tmp of its own.
         kept = ("FARKERNEL_TEST", "FARKERNEL_AGENT_IDLE")
         self.login.environment = {
             **{name: value for name, value in self.login.environment.items() if name in kept},
-            "HOME": str(user.home) if user else "/root",
+            "HOME": self.home,
             "PATH": "/usr/local/bin:/usr/bin:/bin",
         }
         self.login.write_client_config()
@@ -101,3 +108,7 @@ class ReleaseMachine:
     def run(self, *argv: str, check: bool = True) -> str:
         """What a command of that release says, run by root."""
         return self.machine.run("chroot", "/mnt", *argv, check=check)
+
+    def as_user(self, *argv: str, check: bool = True) -> str:
+        words = ("runuser", "-u", self.user, "--", "env", f"HOME={self.home}")
+        return self.run(*words, *argv, check=check)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import string
 import subprocess
 
@@ -40,7 +41,9 @@ def test_each_value_is_one_argument(adapter: Adapter, options: list[str], value:
             wanted.pop(0)
     assert not wanted
     assert command.stdin == "the script"
-    if not isinstance(adapter, htcondor.HtCondor):  # it takes its environment in the description
+    if isinstance(adapter, oar.Oar):  # a job gets nothing of oarsub's own environment, but a command line
+        assert shlex.split(command.argv[5]) == ["env", f"FARKERNEL_JOB_PYTHONS={value}"]
+    elif not isinstance(adapter, htcondor.HtCondor):  # it takes its environment in the description
         assert command.environment["FARKERNEL_JOB_PYTHONS"] == value
         assert len(command.argv) == len(
             adapter.submit(Request("fk-x", environment={"FARKERNEL_JOB_PYTHONS": "x"}), "").argv

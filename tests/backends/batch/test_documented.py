@@ -1,4 +1,4 @@
-"""LSF, OAR and HTCondor by what their manuals show: there is none here to record."""
+"""LSF by what its manual shows: there is none here to record.  And what OAR and HTCondor are asked for."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_a_request_for_lsf() -> None:
 def test_a_request_for_oar() -> None:
     argv = OAR.submit(FULL, "the script").argv
     assert argv[4:] == (
-        *("fk-x", "oarsub", "-n", "fk-x", "-O", "/dev/null", "-E", "/dev/null", "-d", "/", "-q", "gpu"),
-        *("-l", "/nodes=1/core=4/gpu=2,walltime=01:01:40", "-p", "gpu_model='A100'"),
+        *("fk-x", "", "oarsub", "-n", "fk-x", "-O", "/dev/null", "-E", "/dev/null", "-d", "/", "-q", "gpu"),
+        *("-l", "/nodes=1/gpu=2/core=2,walltime=01:01:40", "-p", "gpu_model='A100'"),
     )
 
 
@@ -136,7 +136,7 @@ def test_the_queue_of_htcondor() -> None:
     assert (jobs["1"].state, jobs["1"].node) == (JobState.RUNNING, "c1")
     assert (jobs["2"].state, HTCONDOR.waiting(jobs["2"])) == (
         JobState.HELD,
-        "via condor_hold (by user alice)",
+        "via condor_hold (by user alice); let it go with: condor_release 2",
     )
     assert HTCONDOR.jobs([Said(0, "", "")]) == []
     history = json.dumps([{"ClusterId": 1, "JobStatus": 3, "RemoveReason": "via condor_rm (by user alice)"}])

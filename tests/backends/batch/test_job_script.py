@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,25 @@ def test_a_python_that_is_too_old_is_passed_over(home: Path) -> None:
     old.write_text("#!/bin/sh\nexit 99\n")
     old.chmod(0o755)
     assert run({"SLURM_JOB_NAME": "fk-test-1", IDLE: "0.1", TRIED_FIRST: f"{old}:{sys.executable}"}) == 0
+
+
+def test_a_job_without_an_environment(home: Path, tmp_path: Path) -> None:
+    """As HTCondor starts one; a home that is not on this node is no place for anything."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "getent").write_text("#!/bin/sh\necho x:x:0:0::/nonexistent:/bin/sh\n")
+    seen = tmp_path / "python"
+    seen.write_text(f'#!/bin/sh\necho "$HOME $LOGNAME $USER" >{tmp_path}/seen\n')
+    for program in (programs / "getent", seen):
+        program.chmod(0o755)
+    environment = {"FARKERNEL_JOB_NAME": "fk-test-1", "PATH": f"{programs}:/usr/bin:/bin"}
+    subprocess.run(
+        ["/bin/sh"],
+        input=job_script().encode(),
+        env={**environment, TRIED_FIRST: str(seen)},
+        check=True,
+        timeout=40,
+        cwd=tmp_path,
+    )
+    name = pwd.getpwuid(os.getuid()).pw_name
+    assert (tmp_path / "seen").read_text() == f"{tmp_path} {name} {name}\n"

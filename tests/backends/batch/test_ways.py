@@ -186,6 +186,15 @@ def test_here(note: Path) -> None:
     assert enter(Without(["false"])) == "here"
 
 
+def test_not_here_where_a_job_has_a_tmp_of_its_own(note: Path) -> None:
+    """Its agent's sockets are in there: a shell beside the job would look for them in vain."""
+    note.write_text(platform.node() + "\n")
+    adapter = Without(["false"])
+    adapter.own_tmp = True
+    with pytest.raises(NoWay):
+        enter(adapter)
+
+
 def test_here_by_the_schedulers_name_for_the_node(home: Path) -> None:
     assert enter(Without(None), platform.node()) == "here"
 
