@@ -50,14 +50,6 @@ def target(site: OarSite, engine: Engine, **resources: str) -> None:
     )
 
 
-@pytest.fixture
-def notebooks() -> Iterator[list[Notebook]]:
-    opened: list[Notebook] = []
-    yield opened
-    for each in opened:
-        each.close()
-
-
 def test_a_kernel_and_the_end_by_somebody_else(
     oar: OarSite, engine: Engine, notebooks: list[Notebook]
 ) -> None:
