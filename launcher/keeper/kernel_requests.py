@@ -127,18 +127,18 @@ class KernelRequests:
         return {}
 
     async def _list(self, client: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
+        usage = (
+            await self._usage()
+        )  # first: a kernel that ends meanwhile is in one of the two lists, and not in both
         rows = [
             {
                 **kernel.facts.row(),
                 "fronts": len(kernel.attendance.fronts),
-                "usage": None,
+                "usage": usage.get(kernel.id),
                 "why": kernel.local.waits_for,
             }
             for kernel in self._kernels.values()
         ]
-        usage = await self._usage()
-        for row in rows:
-            row["usage"] = usage.get(str(row["kernel"]))
         if request.get("all", True):
             rows += [{**facts.row(), "fronts": 0, "usage": None} for facts in self._ended.values()]
         return {"kernels": rows, "allocations": [held.as_dict() for held in self._allocations.held.values()]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from farkernel.backends.ssh_config import Place
 from farkernel.backends.ssh_steps import steps
 from farkernel.launcher.errors import FarkernelError
 from tests.backends.ssh_near_end import Person
+from tests.sites.engine import wait_until
 from tests.sites.ssh import Sshd, free_port, make_key, ssh_agent
 
 pytestmark = pytest.mark.servers
@@ -45,6 +47,10 @@ def config(host: Sshd, **more: Any) -> Path:
     return path
 
 
+def nobody_waits() -> bool:
+    return not any(thread.name.startswith("asyncio-waitpid") for thread in threading.enumerate())
+
+
 def taken(path: Path, name: str = "there") -> dict[str, str]:
     """What each step says; one that fails says it with its advice."""
 
@@ -55,7 +61,10 @@ def taken(path: Path, name: str = "there") -> dict[str, str]:
             return f"FAILED {error}"
 
     async def each() -> dict[str, str]:
-        return {step.name: await take(step) for step in await steps(Place(name, config=str(path)), Person())}
+        said = {step.name: await take(step) for step in await steps(Place(name, config=str(path)), Person())}
+        # A ProxyCommand's end is waited for in a thread of asyncio's, which tells the loop: that must still be there.
+        await asyncio.to_thread(wait_until, nobody_waits, "the ProxyCommand to end")
+        return said
 
     return asyncio.run(each())
 
