@@ -5,6 +5,9 @@ on its own would wake three processes on its way to the notebook, and those here
 status is looked for in a message's last bytes; where it stands elsewhere, the pair waits in vain, and not long.
 """
 
+import time
+from typing import Callable
+
 from .sockets import IOPUB, SHELL
 from .tape import Tape
 
@@ -19,22 +22,21 @@ _TAIL = 40
 class Pace(object):
     """Of one kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._open = 0  # requests whose `idle` has not come
-        self._begins = False  # nothing has come yet of the first of them
-        self._newest = 0  # on iopub, when we last looked
+        self._until = 0.0  # the first messages of one are waited for up to there; 0: none has come
 
     def __repr__(self) -> str:
         return "<Pace, %d requests>" % self._open
 
     def asked(self) -> None:
         """A request goes to its shell socket."""
-        self._begins = self._begins or not self._open
         self._open += 1
 
     def forget(self) -> None:
         """Another life, or another connection: nothing is open there."""
-        self._open, self._begins = 0, False
+        self._open, self._until = 0, 0.0
 
     def patience(self, name: str, tape: Tape) -> float:
         """For how long the newest message may wait.  To be called once whenever something came from that socket."""
@@ -48,10 +50,11 @@ class Pace(object):
             return 0.0
         if name == SHELL:
             return REPLY
-        several, self._newest = tape.last > self._newest + 1, tape.last
         if b'"idle"' in bytes(views[-1][-_TAIL:]):
             self._open -= 1
-            self._begins = self._open > 0
+            self._until = 0.0
             return 0.0
-        begins, self._begins = self._begins, False
-        return BEGINNING if begins and not several else 0.0
+        now = self._clock()
+        if not self._until:
+            self._until = now + BEGINNING
+        return BEGINNING if now < self._until else 0.0

@@ -17,10 +17,11 @@ INPUT, TEXT = b'{"code": "x", "execution_count": 1}', b'{"name": "stdout", "text
 
 
 class Said:
-    """A kernel's tapes, and its pace."""
+    """A kernel's tapes, a pace, and its clock."""
 
     def __init__(self, directory: Path) -> None:
-        self.pace = Pace()
+        self.now = 100.0
+        self.pace = Pace(lambda: self.now)
         self._tapes = {
             name: Tape(str(directory), name, 1 << 20, 65536, 65536) for name in ("iopub", "shell", "stdin")
         }
@@ -53,16 +54,18 @@ def kernel(tmp_path: Path) -> Iterator[Said]:
 def test_the_messages_of_a_cell(kernel: Said) -> None:
     kernel.pace.asked()
     assert kernel.says("iopub", BUSY) == BEGINNING
-    assert kernel.says("iopub", INPUT) == 0
-    assert kernel.says("iopub", TEXT) == 0
+    assert kernel.says("iopub", INPUT) == BEGINNING
     assert kernel.says("shell", b"{}") == REPLY
     assert kernel.says("iopub", IDLE) == 0
 
 
-def test_what_has_come_together_waits_for_nothing(kernel: Said) -> None:
+def test_only_the_beginning_of_a_cell_waits_not_what_it_prints_later(kernel: Said) -> None:
     kernel.pace.asked()
-    assert kernel.says("iopub", BUSY, INPUT) == 0
+    assert kernel.says("iopub", BUSY) == BEGINNING
+    kernel.now += BEGINNING
     assert kernel.says("iopub", TEXT) == 0
+    assert kernel.says("iopub", TEXT, INPUT) == 0
+    assert kernel.says("shell", b"{}") == REPLY
 
 
 def test_a_reply_that_comes_after_idle_has_nothing_to_wait_for(kernel: Said) -> None:
@@ -84,9 +87,10 @@ def test_each_of_several_requests_has_its_pairs(kernel: Said) -> None:
     kernel.pace.asked()
     for _ in range(2):
         assert kernel.says("iopub", BUSY) == BEGINNING
-        assert kernel.says("iopub", INPUT) == 0
+        kernel.now += 1
         assert kernel.says("shell", b"{}") == REPLY
         assert kernel.says("iopub", IDLE) == 0
+        kernel.now += 1
     assert kernel.says("iopub", TEXT) == 0
 
 
