@@ -13,7 +13,6 @@ from .link import Link
 from .log import Log
 from .loop import Loop, Timer
 from .output import Output
-from .pace import Pace
 from .places import LONGEST_SOCKET
 from .problems import KernelEnded, PathTooLong
 from .sockets import CONTROL, IOPUB, NAMES, SHELL, STDIN, KernelSocket, Owner, SocketState, ip_of, path_of
@@ -57,8 +56,8 @@ class Holder(object):
         """Tell the keeper."""
         raise NotImplementedError
 
-    def hungry(self, kernel: "Kernel", patience: float = 0.0) -> None:
-        """There is something to feed, which may wait so many seconds."""
+    def hungry(self, kernel: "Kernel") -> None:
+        """There is something to feed."""
         raise NotImplementedError
 
     def kernel_ended(self, kernel: "Kernel") -> None:
@@ -78,7 +77,6 @@ class Kernel(Owner):
         self.on_spawned: List[Callable[[Optional[str]], None]] = []
         self.on_ended: List[Callable[[], None]] = []
         self.output = Output(loop, directory)
-        self.pace = Pace()
         self._holder = holder
         self._loop = loop
         self._log = log
@@ -187,7 +185,6 @@ class Kernel(Owner):
         Shell and stdin share theirs, or `input()` finds nobody; control needs none.
         """
         if fresh:
-            self.pace.forget()
             self.facts["connections"] = int(self.facts.get("connections", 0)) + 1
             self.try_to_save()
         identity = b"farkernel-%d" % int(self.facts.get("connections", 0))
@@ -304,9 +301,8 @@ class Kernel(Owner):
             self.facts["disk_full"] = True
             self._log("%r: the disk is full, its output is kept in memory" % self)
             self._holder.tell({"event": "disk", "kernel": self.id, "directory": self.directory})
-        patience = self.pace.patience(name, self.sockets[name].tape)
         if name in self.feeds:
-            self._holder.hungry(self, patience)
+            self._holder.hungry(self)
 
     def socket_lost(self, name: str, why: str) -> None:
         if self._draining:

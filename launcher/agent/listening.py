@@ -143,8 +143,6 @@ class Listening(object):
         name = next((name for name, number in kernel.channels.items() if number == channel), IOPUB)
         if len(data) > _REQUEST.size and name != IOPUB and kernel.state is not State.ENDED:
             number = _REQUEST.unpack_from(data)[0]
-            if name == SHELL:
-                kernel.pace.asked()
             kernel.sockets[name].tell([memoryview(data)[_REQUEST.size :]], number)
         self._pay(kernel, name, channel, len(data))
         return True

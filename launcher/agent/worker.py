@@ -57,9 +57,6 @@ class Worker(Holder):
         self._hungry: Set[Kernel] = set()
         self._feeding = False
         self._pumping_soon = False
-        self._patient: Optional[Timer] = (
-            None  # pumps when something has waited long enough for what follows it
-        )
         self._idle: Optional[Timer] = None
         self._idle_after = float(os.environ.get("FARKERNEL_AGENT_IDLE", IDLE))
         self._listener = socket.socket(fileno=os.dup(self._held[LISTENER]))
@@ -333,12 +330,9 @@ class Worker(Holder):
 
     # -- feeding ------------------------------------------------------------------------------------------------
 
-    def hungry(self, kernel: Kernel, patience: float = 0.0) -> None:
+    def hungry(self, kernel: Kernel) -> None:
         self._hungry.add(kernel)
-        if not patience:
-            self.pump_soon()
-        elif self._patient is None:
-            self._patient = self.loop.later(patience, self.pump)
+        self.pump_soon()
 
     def pump_soon(self) -> None:
         """Once for all that is said in one turn of the loop: what comes together goes out together."""
@@ -369,9 +363,6 @@ class Worker(Holder):
     def pump(self) -> None:
         if self._feeding:
             return
-        if self._patient is not None:
-            self._patient.cancel()
-            self._patient = None
         self._feed()
         for visitor in list(self._visitors):
             visitor.pump()
