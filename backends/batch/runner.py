@@ -129,7 +129,8 @@ def read(text: str, mark: str, count: int, cut: bool) -> list[Said] | None:
 
 def _here_document(text: str, mark: str) -> str:
     """dash (0.5.12) loses the first byte of a character beyond ASCII that stands in a line behind the beginning of what
-    ends the document: so that begins as none of these lines does."""
-    beginnings = {line[:1] for line in text.split("\n") if not line[1:2].isascii()}
-    end = next(each for each in _BEGINNINGS if each not in beginnings) + mark
+    ends the document: so that begins as no line with such a character does.  (Where all beginnings are taken, which no
+    script of ours comes near, other shells still get it whole.)"""
+    taken = {line[:1] for line in text.split("\n") if not line.isascii()}
+    end = next((each for each in _BEGINNINGS if each not in taken), _BEGINNINGS[0]) + mark
     return f"<<'{end}'\n{text}{'' if text.endswith(chr(10)) else chr(10)}{end}"

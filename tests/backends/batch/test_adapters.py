@@ -77,9 +77,9 @@ def test_lines_that_begin_as_the_end_of_a_document_does(mark: str) -> None:
     """dash takes the first byte of what is not ASCII away behind such a beginning."""
     from farkernel.backends.batch.contract import Command
 
-    stdin = "".join(
-        f"{each}é\n{each}\u4e2d\n" for each in ["", mark, *string.ascii_letters[:9], *string.digits]
-    )
+    letters = [*string.ascii_letters[:9], *string.digits]
+    begun = ["", mark, *(letter + more for letter in letters for more in ("", mark[:1], mark))]
+    stdin = "".join(f"{each}é\n{each}\u4e2d\n" for each in begun) + f"{string.ascii_letters[9]}{mark[:1]}é\n"
     text = script([Command(("cat",), stdin)], mark)
     done = subprocess.run(["/bin/sh", "-s"], input=text.encode(), capture_output=True, check=True, timeout=20)
     answer = read(done.stdout.decode(), mark, 1, cut=False)
