@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from ..launcher.errors import FarkernelError
 PROVISIONER = "farkernel"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}\Z")
 _LARGEST_SPEC = 1 << 20
+_TRIES = 100  # to put an entry where others put theirs at the same time
 
 # Kernelspec names that say their language; Jupyter wants one for each entry before the kernel was ever
 # started.
@@ -276,19 +278,23 @@ def uninstall(name: str) -> list[str]:
     found = [entry.directory for entry in installed() if entry.name == wanted]
     if not found:
         raise EntryNotFound(name)
-    for directory in found:
-        remove(directory)
-    return found
+    removed = [directory for directory in found if remove(directory)]
+    if not removed:  # another was quicker
+        raise EntryNotFound(name)
+    return removed
 
 
-def remove(directory: str) -> None:
-    """Whole or not at all.  Raises `EntryNotWritable`."""
+def remove(directory: str) -> bool:
+    """Whole or not at all; False: it was gone already.  Raises `EntryNotWritable`."""
     import tempfile
 
     try:
         data = os.path.dirname(os.path.dirname(directory))
         with tempfile.TemporaryDirectory(prefix=".farkernel-", dir=data) as work:
             os.rename(directory, os.path.join(work, "old"))
+        return True
+    except FileNotFoundError:
+        return False
     except OSError as error:
         raise EntryNotWritable(directory, error) from None
 
@@ -301,12 +307,19 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _replace(made: str, directory: str, old: str) -> None:
-    if not os.path.lexists(directory):
-        os.rename(made, directory)
-        return
-    os.rename(directory, old)
-    try:
-        os.rename(made, directory)
-    except OSError:
-        os.rename(old, directory)
-        raise
+    """Others may do the same at the same time, or take it away: the last one stays."""
+    for attempt in range(_TRIES):
+        aside = f"{old}{attempt}"
+        try:
+            os.rename(directory, aside)
+        except FileNotFoundError:
+            aside = ""
+        try:
+            os.rename(made, directory)
+            return
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and attempt + 1 < _TRIES:
+                continue  # another's has come in between
+            if aside:
+                os.rename(aside, directory)
+            raise

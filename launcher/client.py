@@ -21,6 +21,7 @@ from .client_protocol import (
     PROTOCOL,
     REPEATABLE,
     Answer,
+    KeeperEnding,
     KeeperGone,
     KeeperNotRunning,
     KeeperSilent,
@@ -36,6 +37,9 @@ __all__ = ["PROTOCOL", "KeeperClient", "keeper_directory"]
 Event = dict[str, Any]
 HANDSHAKE_DEADLINE = 10.0
 ATTEMPTS = 3
+# Of one that is just ending: it takes connections for a moment more, and has been asked for nothing yet.
+GREETINGS = 10
+GREET_AGAIN = 0.1
 LONGEST_PAUSE = 30.0
 UNKNOWN_KERNEL = "no-such-kernel"  # the keeper's kind of error
 
@@ -217,19 +221,26 @@ class KeeperClient:
         # After `farkernel keeper stop`, only a person's next request starts it again, not a mere watcher.
         asked_for = any(request.do != "watch" for request in list(self._unsent))
         may_start = self._start and (asked_for or not self._ended_on_purpose)
-        sock = connect(path)
-        if sock is None and may_start:
-            from .client_start import start_keeper
-
-            start_keeper(directory)
+        for attempt in range(1, GREETINGS + 1):
             sock = connect(path)
-        if sock is None:
-            raise KeeperNotRunning()
-        try:
-            reader = self._shake_hands(sock)
-        except BaseException:
-            sock.close()
-            raise
+            if sock is None and may_start:
+                from .client_start import start_keeper
+
+                start_keeper(directory)
+                sock = connect(path)
+            if sock is None:
+                raise KeeperNotRunning()
+            try:
+                reader = self._shake_hands(sock)
+                break
+            except KeeperEnding:
+                sock.close()
+                if attempt == GREETINGS:
+                    raise
+                self._sleep(GREET_AGAIN)
+            except BaseException:
+                sock.close()
+                raise
         self._ended_on_purpose = False
         with self._lock:
             self._unsent = [request for request in self._unsent if request.do != "watch"]
@@ -248,7 +259,7 @@ class KeeperClient:
                 sock.settimeout(max(deadline - time.monotonic(), 0.001))
                 data = sock.recv(65536)
                 if not data:
-                    raise KeeperGone("hello")
+                    raise KeeperEnding()
                 lines = reader.feed(data, limit=1)
                 if lines:
                     self.peer = check_hello(lines[0])
@@ -257,7 +268,7 @@ class KeeperClient:
         except TimeoutError:
             raise KeeperSilent("hello", HANDSHAKE_DEADLINE) from None
         except OSError:
-            raise KeeperGone("hello") from None
+            raise KeeperEnding() from None
 
     def _converse(self, sock: socket.socket, reader: LineReader) -> None:
         """Carry lines both ways until the connection breaks or the client is closed."""

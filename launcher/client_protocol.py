@@ -84,6 +84,18 @@ class KeeperGone(FarkernelError):
         )
 
 
+class KeeperEnding(FarkernelError):
+    """The connection broke before anything was asked."""
+
+    kind = "keeper-ending"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the keeper takes connections and ends them at once",
+            "Try again in a moment; if it stays so, see `farkernel keeper status` and its log.",
+        )
+
+
 class KeeperSilent(FarkernelError):
     kind = "keeper-silent"
 

@@ -349,7 +349,7 @@ class Kernel:
 
     def detach(self) -> None:
         """The front end goes away, the kernel stays."""
-        self.local.shutdown.drop(answer=False)
+        self.local.shutdown.renounce()
         self.facts.detached = True
         self.save()
 

@@ -118,7 +118,8 @@ class FromKernel:
         request = self._active.get(parent_id)
         if request is not None and not request.started:
             self._owner.starts.note(request, message)
-        shown = message.msg_type in _SHOWN
+        # What a kernel prints of itself when it starts belongs under no cell.
+        shown = bool(parent_id) and message.msg_type in _SHOWN
         # The welcome is for the agent's subscription; clients get theirs from us.
         if message.msg_type == "iopub_welcome" or (
             message.msg_type == "status" and self._is_second_busy(message, parent_id)

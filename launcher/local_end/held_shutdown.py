@@ -11,6 +11,9 @@ from .request_log import Request
 _PATIENCE = 3.0
 # What the front end says to the keeper comes on another way, and may overtake the request that it sent before.
 _OVERTAKEN = 0.5
+# One that is not meant may come this much later than the word that it is not (a server's socket sends by a thread of
+# its own, and machines are busy): to obey it would end a kernel that is to live on.
+_STRAGGLES = 10.0
 
 
 class Owner(Protocol):
@@ -34,8 +37,13 @@ class HeldShutdown:
         self._loop = asyncio.get_running_loop()
         self._held: tuple[Request, asyncio.TimerHandle] | None = None
         self._awaited: asyncio.TimerHandle | None = None
+        self._unwanted: asyncio.TimerHandle | None = None
 
     def hold(self, request: Request) -> None:
+        if self._unwanted is not None:
+            self._expect_no_more()
+            self._owner.forget_request(request)
+            return
         self.drop(answer=False)
         self._held = (request, self._loop.call_later(_PATIENCE, self._is_meant))
         if self._owner.is_over:
@@ -45,6 +53,7 @@ class HeldShutdown:
 
     def release(self) -> None:
         """The front end means it: the kernel gets the request that was held, or comes now, or else one of ours."""
+        self._expect_no_more()
         if self._held is not None:
             request, timer = self._held
             timer.cancel()
@@ -54,8 +63,15 @@ class HeldShutdown:
         elif self._awaited is None:
             self._awaited = self._loop.call_later(_OVERTAKEN, self._send_ours)
 
+    def renounce(self) -> None:
+        """The front end goes away and does not mean it (the server stops), be it here or still on its way."""
+        if self._held is not None:
+            self.drop(answer=False)
+        elif self._unwanted is None:
+            self._unwanted = self._loop.call_later(_STRAGGLES, self._expect_no_more)
+
     def drop(self, answer: bool) -> None:
-        """The front end does not mean it (the server stops), or there is no kernel to ask."""
+        """There is no kernel to ask, or another request takes its place."""
         if self._held is None:
             return
         request, timer = self._held
@@ -69,12 +85,14 @@ class HeldShutdown:
         """This life is over: what was meant for it is not meant for the next."""
         self.drop(answer)
         self._await_no_more()
+        self._expect_no_more()
 
     def cancel(self) -> None:
         """Nobody is there to be answered."""
         if self._held is not None:
             self._held[1].cancel()
         self._await_no_more()
+        self._expect_no_more()
 
     def _is_meant(self) -> None:
         if self._owner.holding:
@@ -92,3 +110,8 @@ class HeldShutdown:
         if self._awaited is not None:
             self._awaited.cancel()
             self._awaited = None
+
+    def _expect_no_more(self) -> None:
+        if self._unwanted is not None:
+            self._unwanted.cancel()
+            self._unwanted = None

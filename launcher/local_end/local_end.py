@@ -136,6 +136,10 @@ class LocalEnd:
                 log.error("a request that was written down cannot be read: %s", error)
                 self._log.done(request)
                 continue
+            if request.message.msg_type == "shutdown_request" and not request.number:
+                # Nobody had said whether it is meant; who means it says so to us too.
+                self.forget_request(request)
+                continue
             if request.is_cell:
                 self._cells.add_missing(request.message)
             if not request.number:

@@ -63,7 +63,8 @@ def test_the_kernel_outlives_the_server_and_the_same_notebook_takes_it_up(
         getattr(server, end)()
     (process,) = engine.far_processes()
     with NotebookServer(home) as server, server.session("a.ipynb", "here") as session:
-        assert session.run("import os; print(x + 1, os.getpid())").text == f"42 {process.pid}\n"
+        taken_up = session.run("import os; print(x + 1, os.getpid())")
+        assert (taken_up.text, taken_up.error) == (f"42 {process.pid}\n", "")
         server.rest("DELETE", f"api/sessions/{session.id}")
     wait_until(lambda: not engine.far_processes(), "the kernel to end")
 

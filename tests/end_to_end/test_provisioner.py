@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -52,6 +54,34 @@ def test_a_wish_to_shut_down_that_overtakes_its_request(
         wait_until(lambda: engine.kernels()[0]["state"] == "ended", "the kernel to end")
         assert time.monotonic() - began < 2.8  # not by the patience with those who never say what they mean
         assert engine.kernels()[0]["reason"]["text"] == "it was shut down on request"
+
+
+LONGER_THAN_ITS_PATIENCE = "import time; time.sleep(3.5); print('alive')"
+
+
+def test_a_wish_to_keep_it_that_overtakes_the_request_to_end_it(
+    engine: Engine, manager: KernelManager
+) -> None:
+    """A server that stops sends both, on two ways; the kernel must live on."""
+    wait_until(lambda: engine.kernels()[0]["state"] == "live", "the kernel")
+    with connected(manager.connection_file) as client:
+        engine.client.request("detach", kernel=engine.kernels()[0]["kernel"])
+        client.shutdown()
+        assert run_cell(client, LONGER_THAN_ITS_PATIENCE).text == "alive\n"
+
+
+def test_a_request_to_end_it_that_nobody_explained_goes_with_the_keeper(
+    engine: Engine, manager: KernelManager
+) -> None:
+    wait_until(lambda: engine.kernels()[0]["state"] == "live", "the kernel")
+    with connected(manager.connection_file) as client:
+        client.shutdown()
+        client.control_channel.send(client.session.msg("kernel_info_request"))
+        assert client.get_control_msg(timeout=30)["msg_type"] == "kernel_info_reply"  # so the other came
+        keeper = engine.keeper_pid()
+        os.kill(keeper, signal.SIGKILL)
+        wait_until(lambda: engine.keeper_pid() != keeper, "the next keeper")
+        assert run_cell(client, LONGER_THAN_ITS_PATIENCE).text == "alive\n"
 
 
 def test_one_session_for_one_life_and_every_signature_right(engine: Engine, manager: KernelManager) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.paths import jupyter_data_dir, jupyter_path
 
 from farkernel.kernelspecs import entries, logos
+from farkernel.launcher.errors import FarkernelError
 
 SPEC = entries.build("lab", "Lab", "python", {"target": "lab"})
 
@@ -133,6 +137,46 @@ def test_uninstalling() -> None:
         entries.EntryNotFound, match=r"no menu entry 'lab' of ours is installed\. See `farkernel list`"
     ):
         entries.uninstall("lab")
+
+
+def outcomes(work: Callable[[], object]) -> list[str]:
+    """What comes of it, eight times at the same time and 25 times over: the kind of error, or `done`."""
+
+    def once(start: threading.Barrier) -> list[str]:
+        said: list[str] = []
+        for _ in range(25):
+            start.wait()
+            try:
+                work()
+                said.append("done")
+            except FarkernelError as error:
+                said.append(error.kind)
+        return said
+
+    start = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as threads:
+        return [each for result in threads.map(once, [start] * 8) for each in result]
+
+
+def test_many_put_the_same_entry_there_at_the_same_time() -> None:
+    pictures = logos.files("local", "python", {})
+    assert set(outcomes(lambda: entries.install("lab", SPEC, data(), pictures))) == {"done"}
+    assert [entry.name for entry in entries.installed()] == ["lab"]
+    assert os.listdir(data()) == ["kernels"]
+
+
+def test_many_take_the_same_entry_away_while_others_put_it_there() -> None:
+    """Who comes too late is told that there is none."""
+    turns = itertools.count()
+
+    def either() -> None:
+        if next(turns) % 2:
+            entries.uninstall("lab")
+        else:
+            entries.install("lab", SPEC, data(), {})
+
+    assert set(outcomes(either)) <= {"done", "no-such-entry"}
+    assert os.listdir(data()) == ["kernels"]
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

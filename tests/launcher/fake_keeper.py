@@ -41,6 +41,7 @@ class FakeKeeper:
     def __init__(self, directory: Path, hello: dict[str, Any] | None = None) -> None:
         self.directory = directory
         self.hello = hello or {"farkernel": 1, "version": "0.0.fake", "pid": os.getpid()}
+        self.breaking = 0  # that many connections break before it has answered their greeting
         self.greetings: list[dict[str, Any]] = []
         self.requests: list[dict[str, Any]] = []
         self.handlers: dict[str, Handler] = {}
@@ -117,6 +118,9 @@ class FakeKeeper:
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as lines, suppress(OSError):
             self.greetings.append(json.loads(lines.readline()))
+            if self.breaking:
+                self.breaking -= 1
+                return
             connection.sendall(json.dumps(self.hello).encode() + b"\n")
             with self._arrived:
                 self._connections.append(connection)

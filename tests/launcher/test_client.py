@@ -21,9 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farkernel import __version__
+from farkernel.launcher import client as client_module
 from farkernel.launcher import client_async, client_start
 from farkernel.launcher.client import KeeperClient
 from farkernel.launcher.client_protocol import (
+    KeeperEnding,
     KeeperGone,
     KeeperNotRunning,
     KeeperSilent,
@@ -176,6 +178,22 @@ def test_a_request_that_always_breaks_is_given_up(keeper: FakeKeeper, client: Ke
     with pytest.raises(KeeperGone):
         client.request("list")
     assert keeper.asked().count("list") <= 3
+
+
+def test_a_keeper_that_is_just_ending_is_greeted_again(keeper: FakeKeeper, client: KeeperClient) -> None:
+    keeper.breaking = 2
+    assert client.request("status") == {}
+    assert len(keeper.greetings) == 3
+
+
+def test_a_keeper_that_ends_every_connection_is_given_up(
+    keeper: FakeKeeper, client: KeeperClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "GREET_AGAIN", 0.001)
+    keeper.breaking = 1000
+    with pytest.raises(KeeperEnding, match="farkernel keeper status"):
+        client.request("status")
+    assert len(keeper.greetings) == client_module.GREETINGS
 
 
 def test_watching_goes_on_with_the_next_keeper(directory: Path) -> None:
