@@ -249,8 +249,7 @@ def install(name: str, spec: Mapping[str, Any], data: str, files: Mapping[str, b
     Raises `BadEntryName`, `EntryOccupied` (by somebody else's kernelspec), `EntryNotWritable`.
     """
     directory = os.path.join(data, "kernels", check_name(name))
-    found = read_spec(directory)
-    if os.path.lexists(directory) and (found is None or provisioner_config(found) is None):
+    if _is_anothers(directory):
         raise EntryOccupied(directory)
     import tempfile
 
@@ -297,6 +296,16 @@ def remove(directory: str) -> bool:
         return False
     except OSError as error:
         raise EntryNotWritable(directory, error) from None
+
+
+def _is_anothers(directory: str) -> bool:
+    for _ in range(_TRIES):
+        found = read_spec(directory)
+        if found is not None:
+            return provisioner_config(found) is None
+        if not os.path.lexists(directory):
+            return False
+    return True  # it stays, and is no kernelspec; one that is put there just now would be read by now
 
 
 def _write(path: str, content: bytes) -> None:

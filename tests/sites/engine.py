@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -206,14 +207,18 @@ def run_cell(client: BlockingKernelClient, code: str, deadline: float = DEADLINE
 def collect(client: BlockingKernelClient, msg_id: str, deadline: float = DEADLINE) -> Outcome:
     outcome = Outcome()
     end = time.monotonic() + deadline
-    while "idle" not in outcome.states:
-        message = client.get_iopub_msg(timeout=max(0.0, end - time.monotonic()))
-        if message["parent_header"].get("msg_id") != msg_id:
-            continue
-        if message["msg_type"] == "status":
-            outcome.states.append(message["content"]["execution_state"])
-        else:
-            outcome.outputs.append(message)
-    while outcome.reply.get("parent_header", {}).get("msg_id") != msg_id:
-        outcome.reply = client.get_shell_msg(timeout=max(0.0, end - time.monotonic()))
+    try:
+        while "idle" not in outcome.states:
+            message = client.get_iopub_msg(timeout=max(0.0, end - time.monotonic()))
+            if message["parent_header"].get("msg_id") != msg_id:
+                continue
+            if message["msg_type"] == "status":
+                outcome.states.append(message["content"]["execution_state"])
+            else:
+                outcome.outputs.append(message)
+        while outcome.reply.get("parent_header", {}).get("msg_id") != msg_id:
+            outcome.reply = client.get_shell_msg(timeout=max(0.0, end - time.monotonic()))
+    except queue.Empty:
+        seen = [(each["msg_type"], each["content"]) for each in outcome.outputs]
+        raise AssertionError(f"not over after {deadline} s: {outcome.states}, {seen}") from None
     return outcome
