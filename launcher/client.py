@@ -221,7 +221,7 @@ class KeeperClient:
         # After `farkernel keeper stop`, only a person's next request starts it again, not a mere watcher.
         asked_for = any(request.do != "watch" for request in list(self._unsent))
         may_start = self._start and (asked_for or not self._ended_on_purpose)
-        for attempt in range(1, GREETINGS + 1):
+        for remaining in reversed(range(GREETINGS)):
             sock = connect(path)
             if sock is None and may_start:
                 from .client_start import start_keeper
@@ -233,14 +233,13 @@ class KeeperClient:
             try:
                 reader = self._shake_hands(sock)
                 break
-            except KeeperEnding:
+            except BaseException as error:
                 sock.close()
-                if attempt == GREETINGS:
+                if not isinstance(error, KeeperEnding) or not remaining:
                     raise
                 self._sleep(GREET_AGAIN)
-            except BaseException:
-                sock.close()
-                raise
+        else:
+            raise KeeperEnding()
         self._ended_on_purpose = False
         with self._lock:
             self._unsent = [request for request in self._unsent if request.do != "watch"]

@@ -4,6 +4,7 @@
 Frames on shell and control: [identity…, command, arguments…].  Every answer comes back on the same socket.
 echo …      the same frames               pid          its process id
 flood N S   N numbered messages of S bytes on iopub, then an answer
+deaf        it ignores interrupts from now on
 exit N, segfault, kill, sleep S, eat (memory without end), print TEXT, ask (a question on stdin, the answer is
 returned)
 """
@@ -63,6 +64,11 @@ class FakeKernel:
 
     def do_pid(self, identity: bytes) -> list[bytes]:
         return [str(os.getpid()).encode()]
+
+    def do_deaf(self, identity: bytes) -> list[bytes]:
+        """As ipykernel is between two cells."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return []
 
     def do_flood(self, identity: bytes, count: bytes, size: bytes) -> list[bytes]:
         for _ in range(int(count)):

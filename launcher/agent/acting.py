@@ -45,6 +45,8 @@ class Acting(object):
             raise KernelEnded("be interrupted")
         if kernel.facts["interrupt"] == "message":
             return {"how": "message"}
+        if request.get("if_it_listens") and kernel.ignores(signal.SIGINT):
+            return {"how": "none"}  # as ipykernel does between two cells
         kernel.signal(signal.SIGINT, True)
         return {"how": "signal"}
 

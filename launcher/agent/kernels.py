@@ -437,6 +437,9 @@ class Kernel(Owner):
         for one in procinfo.sessions().get(self.pid, []):
             self._signal(one.pid, signum)
 
+    def ignores(self, signum: int) -> bool:
+        return self.pid > 0 and procinfo.ignores(self.pid, signum)
+
     def signal(self, signum: int, group: bool) -> None:
         if self.state is State.ENDED or not self.pid:
             raise KernelEnded("take signals")

@@ -37,6 +37,17 @@ def is_alive(pid: int, start: int) -> bool:
     return seen is not None and seen.start == start and seen.state not in "ZX"
 
 
+def ignores(pid: int, signum: int) -> bool:
+    """False also where it cannot be known."""
+    try:
+        with open("%s/%d/status" % (PROC, pid), "rb") as stream:
+            content = stream.read()
+    except OSError:
+        return False
+    mask = content.partition(b"\nSigIgn:")[2].split(None, 1)[:1]
+    return bool(mask) and bool(int(mask[0], 16) >> (signum - 1) & 1)
+
+
 def sessions() -> Dict[int, List[Stat]]:
     """All processes by their session: a kernel and what it started share one."""
     found: Dict[int, List[Stat]] = {}

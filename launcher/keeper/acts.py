@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any, Protocol
 
 from ..errors import FarkernelError
 from ..local_end.local_end import LocalEnd
+from ..local_end.request_log import Request
 from .allocations import HeldAllocation
 from .cell_answers import CellAnswerer
 from .facts import Facts, KernelState
@@ -16,6 +19,12 @@ from .facts import Facts, KernelState
 log = logging.getLogger(__name__)
 
 _STOP_GRACE = 5.0
+# ipykernel publishes a cell's code some steps before it runs it; an interrupt between the two gets lost in itself.
+_GETS_GOING = 0.3
+_STARTS = 0.5  # at most so long from its arrival to the news of that
+_TAKES_IT = 1.0
+_AGAIN = 0.05
+_TRIES = 40
 
 
 class Acted(Protocol):
@@ -67,23 +76,62 @@ class Acts:
             self._kernel.local.interrupt_held()
             self._answerer.leave()
             return
-        if self._kernel.allocation is not None and self._kernel.allocation.up:
-            await self._interrupt_there(self._kernel.allocation)
-        elif self._kernel.allocation is not None:
-            # Whoever asked need not wait for the link.  Interrupts overtake cells on it, and what is meant may be a
-            # cell that has not got there.
-            self._kernel.local.starts.when_running(
-                partial(self._interrupt_soon_there, self._kernel.allocation)
-            )
+        held, cell = self._kernel.allocation, self._kernel.local.running_cell()
+        if held is None:
+            return
+        if held.up and (cell is None or _is_going(cell)):
+            await self._interrupt_now(held, cell)
+        else:
+            self._kernel.chore(self._interrupt_when_it_runs(held, cell), "interrupt")
 
-    def _interrupt_soon_there(self, held: HeldAllocation) -> None:
-        if self._kernel.state is KernelState.LIVE:
-            self._kernel.chore(self._interrupt_there(held), "interrupt")
+    async def _interrupt_when_it_runs(self, held: HeldAllocation, cell: Request | None) -> None:
+        """Interrupts overtake cells on the link, and what is meant may be a cell that has not got there.
 
-    async def _interrupt_there(self, held: HeldAllocation) -> None:
-        answer = await held.agent.request("interrupt", kernel=self._kernel.far)
-        if answer.get("how") == "message":
+        Whoever asked need not wait for that.
+        """
+        local = self._kernel.local
+        for _ in range(_TRIES):
+            if cell is not None:
+                # Without a sign of it, it is likely that the kernel is at something else (a widget's callback).
+                await local.starts.begun(cell, _STARTS if held.up else None)
+                if cell.started is not None:
+                    await local.starts.over(cell, _GETS_GOING - (time.monotonic() - cell.started))
+                if not local.is_open(cell):
+                    return
+            if self._kernel.state is not KernelState.LIVE:
+                return
+            # What ignores interrupts in the middle of a cell waits for a program (system(3)), which takes them.
+            if await self._interrupt_now(held, cell, if_it_listens=cell is not None and cell.started is None):
+                break
+            await asyncio.sleep(_AGAIN)  # the far end cannot tell us when the kernel begins to listen
+        else:
+            await self._interrupt_now(held, cell)  # it always ignores them; what it has started may not
+        if cell is not None and cell.started is not None:
+            await self._interrupt_again(held, cell)
+
+    async def _interrupt_again(self, held: HeldAllocation, cell: Request) -> None:
+        """Around the first steps of a cell ipykernel also swallows interrupts: one that shows no sign gets another."""
+        heard = cell.heard
+        await self._kernel.local.starts.over(cell, _TAKES_IT)
+        if (
+            self._kernel.local.is_open(cell)
+            and cell.heard == heard
+            and self._kernel.state is KernelState.LIVE
+        ):
+            log.info("kernel %s: the cell that was to be interrupted still runs; once more", self._kernel.id)
+            await self._interrupt_now(held, cell)
+
+    async def _interrupt_now(
+        self, held: HeldAllocation, cell: Request | None, if_it_listens: bool = False
+    ) -> bool:
+        """False: it does not listen."""
+        answer = await held.agent.request("interrupt", kernel=self._kernel.far, if_it_listens=if_it_listens)
+        how = answer.get("how")
+        if how == "message":
             self._kernel.local.send_interrupt_request()
+        elif how == "signal" and cell is not None:
+            self._kernel.local.interrupted(cell)
+        return how != "none"
 
     def interrupt_soon(self) -> None:
         self._kernel.chore(self.interrupt(), "interrupt")
@@ -145,3 +193,7 @@ class Acts:
             return str((self._kernel.facts.reason or {}).get("tail", ""))
         answer = await held.agent.request("log", kernel=self._kernel.far, size=size)
         return str(answer.get("text", ""))
+
+
+def _is_going(cell: Request) -> bool:
+    return cell.started is not None and time.monotonic() - cell.started > _GETS_GOING

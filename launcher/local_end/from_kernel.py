@@ -12,6 +12,7 @@ from .outgoing import Consumed, Outgoing
 from .received import Received
 from .request_log import Request
 from .starts import Starts
+from .unanswered import Unanswered
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ class Owner(Protocol):
     def reply(self, channel: str, message: Message) -> None: ...
     @property
     def starts(self) -> Starts: ...
+    @property
+    def unanswered(self) -> Unanswered: ...
     def done(self, request: Request) -> None: ...
     def remember_info(self, info: dict[str, Any]) -> None: ...
 
@@ -116,8 +119,10 @@ class FromKernel:
     def _from_iopub(self, number: int, message: Message, parent_id: str, consumed: Consumed) -> None:
         frames: list[Buffer] = message.frames()
         request = self._active.get(parent_id)
-        if request is not None and not request.started:
-            self._owner.starts.note(request, message)
+        if request is not None:
+            request.heard = number
+            if request.started is None:
+                self._owner.starts.note(request, message)
         # What a kernel prints of itself when it starts belongs under no cell.
         shown = bool(parent_id) and message.msg_type in _SHOWN
         # The welcome is for the agent's subscription; clients get theirs from us.
@@ -141,6 +146,7 @@ class FromKernel:
             return second
         if state == "idle":
             request.idle_sent = True
+            self._owner.unanswered.note_idle(request)
             if request.replied or not request.expects_reply:
                 self._owner.done(request)
         return False

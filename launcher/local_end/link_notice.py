@@ -72,7 +72,7 @@ class LinkNotice:
         self._stop_timer()
         if self._shown is not None:
             cell, _ = self._shown
-            if cell.started:
+            if cell.started is not None:
                 self._publish(
                     f"[farkernel] The link to {self._name} was down from {_clock(since)} to {_clock(time.time())}; "
                     "the kernel ran on, and nothing was lost.\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from .received import Received
 from .request_log import Request, RequestLog
 from .sockets import open_sockets
 from .starts import Starts
+from .unanswered import Unanswered
 from .waiting_room import Question, Refusal, WaitingRoom, kernel_ended_refusal
 
 log = logging.getLogger(__name__)
@@ -85,7 +87,8 @@ class LocalEnd:
         self._active: dict[str, Request] = {}
         self.shutdown = HeldShutdown(self)
         self._last_used = time.time()
-        self.starts = Starts(self.running_cell)
+        self.starts = Starts(self.is_open)
+        self.unanswered = Unanswered(lambda: self._notice.is_down, self._answer_interrupted)
         self.asking = Asking(self._active, self._question, self._room, self.done)
         self.notes = Notes(self, directory.name[:8])
 
@@ -225,7 +228,7 @@ class LocalEnd:
     def link_is_up(self) -> None:
         asked, self._question.asked_in = self._question.asked_in, None
         self._notice.up()
-        if asked is not None and not self.holding and not asked.started:
+        if asked is not None and not self.holding and asked.started is None:
             self.publish(
                 self.composer.clear_output(asked.message)
             )  # it runs now: what was asked there is over
@@ -234,6 +237,10 @@ class LocalEnd:
     def awaits(self) -> bool:
         """Some request has no answer yet."""
         return bool(self._active)
+
+    def is_open(self, request: Request) -> bool:
+        """It has no answer yet."""
+        return self._active.get(request.message.msg_id) is request
 
     def running_cell(self) -> Request | None:
         """The first one that has no answer yet, held or not."""
@@ -262,7 +269,8 @@ class LocalEnd:
             if request.number > taken.get(request.channel, 0):
                 self._send(request)
             elif request.number:
-                request.started = True  # it is there, and a former keeper may have passed on what it printed
+                # It is there, and a former keeper may have passed on what it printed.
+                request.started = -math.inf
 
     def hand_over(self) -> None:
         """The kernel is live: what was held is its own now."""
@@ -297,6 +305,18 @@ class LocalEnd:
     def interrupt_held(self) -> None:
         self._question.withdraw()
         for request in self._room.interrupt():
+            self.done(request)
+
+    def interrupted(self, cell: Request) -> None:
+        """A signal has reached its kernel."""
+        self.unanswered.interrupted(cell)
+
+    def _answer_interrupted(self, request: Request) -> None:
+        if self.is_open(request):
+            text = (
+                "the interrupt came where the kernel did not expect it; whether the cell has run is not known"
+            )
+            self._room.refuse([request], Refusal("KeyboardInterrupt", text, [f"KeyboardInterrupt: {text}"]))
             self.done(request)
 
     # questions to the user
@@ -446,7 +466,7 @@ class LocalEnd:
         self._last_used = time.time()
         if self._active.get(request.message.msg_id) is request:
             del self._active[request.message.msg_id]
-            self.starts.call_those_who_wait()
+            self.starts.look()
             if not self._active:
                 self._far.answers_awaited(False)
         self._log.done(request)

@@ -49,7 +49,7 @@ class Notes:
     def say_notice(self, sentence: str) -> None:
         """In the cell that runs, or in the next one: what belongs to no cell is shown by no notebook (DESIGN §4)."""
         cell, text = self._clients.running_cell(), f"[farkernel] {sentence}\n"
-        if cell is None or (self._clients.link_is_away and not cell.started):
+        if cell is None or (self._clients.link_is_away and cell.started is None):
             self.say_once(text, _nothing)
         else:
             self._clients.publish(self._clients.composer.stream(text, cell.message, "stderr"))

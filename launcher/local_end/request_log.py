@@ -40,7 +40,9 @@ class Request:
     busy_sent: bool = False
     replied: bool = False
     idle_sent: bool = False
-    started: bool = False  # the kernel has said that it works on it
+    started: float | None = None  # when the kernel said that it works on it (time.monotonic)
+    heard: int = 0  # the number of the last that it published
+    interrupted: bool = False  # by a signal that has reached the kernel
     input_open: bool = False  # the kernel has asked its user something, and has no answer yet
 
     @cached_property

@@ -1,52 +1,50 @@
-"""Who waits for the first cell to reach the kernel: an interrupt that came sooner would get lost."""
+"""Who waits for a cell to begin, or to be over: an interrupt that came sooner would get lost."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from ..messages import Message
 from .questions import is_silent
 from .request_log import Request
 
-# ipykernel publishes a cell's code some steps before it runs it; an interrupt between the two gets lost in itself.
-# On a busy machine 0.3 s were not enough; whoever typed ahead over a broken link has waited for longer than this.
-_GETS_GOING = 1.0
-
 
 class Starts:
-    """Of one kernel.  ``running_cell``: the first cell that has no answer yet."""
+    """Of one kernel.  ``is_open``: whether that cell has no answer yet."""
 
-    def __init__(self, running_cell: Callable[[], Request | None]) -> None:
-        self._running_cell = running_cell
+    def __init__(self, is_open: Callable[[Request], bool]) -> None:
+        self.is_open = is_open
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[tuple[Request, bool, asyncio.Future[None]]] = []
 
-    def when_running(self, callback: Callable[[], None]) -> None:
-        """Call back, once, when the first cell has reached the kernel; at once if there is none that has not.
+    async def begun(self, cell: Request, patience: float | None) -> None:
+        """Return when the kernel works on it, or it is over, or as long has passed."""
+        if cell.started is None:
+            await self._wait(cell, False, patience)
 
-        Not at all if it ends at once.
-        """
-        self._waiting.append(callback)
-        self.call_those_who_wait()
+    async def over(self, cell: Request, patience: float | None) -> None:
+        await self._wait(cell, True, patience)
+
+    async def _wait(self, cell: Request, until_over: bool, patience: float | None) -> None:
+        if not self.is_open(cell):
+            return
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((cell, until_over, future))
+        await asyncio.wait([future], timeout=patience)
+        self._waiting = [each for each in self._waiting if each[2] is not future]
 
     def note(self, request: Request, message: Message) -> None:
         """A cell runs when its code is published: `busy` comes before the kernel can be interrupted."""
         if message.msg_type != "status" or is_silent(request):
-            request.started = True
-            self.call_those_who_wait(_GETS_GOING)
+            request.started = time.monotonic()
+            self.look()
 
-    def call_those_who_wait(self, pause: float = 0.0) -> None:
-        """If their cell has started, or there is none any more."""
-        cell = self._running_cell() if self._waiting else None
-        if cell is None or cell.started:
-            waiting, self._waiting = self._waiting, []
-            for callback in waiting:
-                if cell is None or not pause:
-                    callback()
-                else:
-                    self._loop.call_later(pause, self._if_it_still_runs, cell, callback)
-
-    def _if_it_still_runs(self, cell: Request, callback: Callable[[], None]) -> None:
-        if self._running_cell() is cell:
-            callback()
+    def look(self) -> None:
+        """Some cell has begun, or is over."""
+        for cell, until_over, future in self._waiting:
+            if not future.done() and (
+                not self.is_open(cell) or (cell.started is not None and not until_over)
+            ):
+                future.set_result(None)

@@ -127,6 +127,48 @@ def test_interrupt(manager: KernelManager) -> None:
         assert run_cell(client, "print('alive')").text == "alive\n"
 
 
+def test_interrupts_at_once_when_a_cell_begins(manager: KernelManager, engine: Engine) -> None:
+    """Before ipykernel runs the code it ignores them, and some steps later it forgets the answer: none may get lost."""
+    kernel = engine.kernels()[0]["kernel"]
+    with connected(manager.connection_file) as client:
+        for _ in range(20):
+            message = client.execute("import time; time.sleep(60)")
+            while (came := client.get_iopub_msg(timeout=30))["parent_header"].get("msg_id") != message:
+                pass
+            assert came["content"]["execution_state"] == "busy"
+            engine.client.request("interrupt", kernel=kernel)
+            outcome = collect(client, message)
+            assert "KeyboardInterrupt" in outcome.error + outcome.reply["content"]["ename"]
+        assert run_cell(client, "print('alive')").text == "alive\n"
+
+
+UNANSWERED = """
+kernel, original = get_ipython().kernel, get_ipython().kernel.do_execute
+async def slow(*arguments, **named):
+    import time
+    kernel.do_execute = original
+    print("here", flush=True)
+    time.sleep(60)
+kernel.do_execute = slow
+"""
+
+
+def test_an_interrupt_that_makes_the_kernel_forget_its_answer(manager: KernelManager) -> None:
+    """ipykernel says `idle`, and nothing else: any front end would show that cell as running for ever."""
+    with connected(manager.connection_file) as client:
+        run_cell(client, UNANSWERED)
+        message = client.execute("1")
+        while client.get_iopub_msg(timeout=30)["msg_type"] != "stream":
+            pass
+        manager.interrupt_kernel()
+        outcome = collect(client, message)
+        content = outcome.reply["content"]
+        assert (content["status"], content["ename"]) == ("error", "KeyboardInterrupt")
+        assert "the interrupt came where the kernel did not expect it" in content["evalue"]
+        assert outcome.states.count("idle") == 1
+        assert run_cell(client, "print('alive')").text == "alive\n"
+
+
 def test_input(manager: KernelManager) -> None:
     with connected(manager.connection_file) as client:
         message = client.execute("print(input('name? ') + '!')", allow_stdin=True)

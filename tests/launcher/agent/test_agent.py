@@ -252,6 +252,14 @@ def test_interrupt_and_signal(near: NearEnd) -> None:
     assert near.ended("k1")["text"].startswith("It was ended (SIGTERM)")
 
 
+def test_an_interrupt_that_would_get_lost_is_given_back(near: NearEnd) -> None:
+    far = Far(near).up()
+    far.call(b"deaf")
+    assert near.request("interrupt", kernel="k1", if_it_listens=True) == {"how": "none"}
+    assert near.request("interrupt", kernel="k1") == {"how": "signal"}
+    assert far.call(b"echo", b"on") == [b"on"]
+
+
 def test_keep_counts_while_nobody_is_there(near: NearEnd) -> None:
     far = Far(near).up(keep=0.3)
     far.call(b"echo")

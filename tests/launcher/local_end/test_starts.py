@@ -1,4 +1,4 @@
-"""Who waits for a cell to reach the kernel."""
+"""Who waits for a cell to begin, or to be over."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import asyncio
 
 import pytest
 
-from farkernel.launcher.local_end import starts
 from farkernel.launcher.local_end.request_log import Request
 from farkernel.launcher.local_end.starts import Starts
 from farkernel.launcher.messages import Message, pack
 
 
-def request() -> Request:
+def request(silent: bool = False) -> Request:
     header = {"msg_id": "m", "msg_type": "execute_request", "session": "s"}
-    return Request(
-        1, "shell", [b"client", b"<IDS|MSG>", b"", pack(header), b"{}", b"{}", b'{"code": "x"}'], 1
-    )
+    content = {"code": "x", "silent": silent}
+    return Request(1, "shell", [b"client", b"<IDS|MSG>", b"", pack(header), b"{}", b"{}", pack(content)], 1)
 
 
 def said(msg_type: str) -> Message:
@@ -25,46 +23,60 @@ def said(msg_type: str) -> Message:
     )
 
 
-def test_an_interrupt_comes_once_its_cell_has_got_going(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starts, "_GETS_GOING", 0.01)
+@pytest.mark.parametrize(("silent", "sign"), [(False, "execute_input"), (True, "status")])
+def test_begun(silent: bool, sign: str) -> None:
+    """`busy` is no sign yet, except where there will be no other."""
 
     async def act() -> None:
-        cell, called = request(), asyncio.Event()
-        waiting = Starts(lambda: cell)
-        waiting.when_running(called.set)
-        waiting.note(cell, said("status"))
-        assert not cell.started
-        waiting.note(cell, said("execute_input"))
+        cell = request(silent)
+        starts = Starts(lambda _: True)
+        waits = asyncio.create_task(starts.begun(cell, None))
+        if not silent:
+            starts.note(cell, said("status"))
+            assert not cell.started
+        await asyncio.sleep(0)
+        assert not waits.done()
+        starts.note(cell, said(sign))
         assert cell.started
-        assert not called.is_set()
-        await called.wait()
+        await waits
+        await starts.begun(cell, None)  # at once
 
     asyncio.run(act())
 
 
-def test_not_for_a_cell_that_has_ended_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starts, "_GETS_GOING", 0.01)
-
+@pytest.mark.parametrize("what", ["begun", "over"])
+def test_the_end_of_a_cell_ends_both(what: str) -> None:
     async def act() -> None:
-        running: list[Request] = [request()]
-        called = asyncio.Event()
-        waiting = Starts(lambda: running[0] if running else None)
-        waiting.when_running(called.set)
-        waiting.note(running[0], said("execute_input"))
-        running.clear()
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(called.wait(), 0.1)
+        open_cells = [request()]
+        cell = open_cells[0]
+        starts = Starts(open_cells.__contains__)
+        waits = asyncio.create_task(getattr(starts, what)(cell, None))
+        await asyncio.sleep(0)
+        open_cells.clear()
+        starts.look()
+        await waits
+        await getattr(starts, what)(cell, None)
 
     asyncio.run(act())
 
 
-def test_at_once_where_nothing_is_on_its_way() -> None:
+def test_a_start_does_not_end_waiting_for_the_end() -> None:
     async def act() -> None:
-        calls: list[int] = []
-        Starts(lambda: None).when_running(lambda: calls.append(1))
-        running = request()
-        running.started = True
-        Starts(lambda: running).when_running(lambda: calls.append(2))
-        assert calls == [1, 2]
+        cell = request()
+        starts = Starts(lambda _: True)
+        waits = asyncio.create_task(starts.over(cell, None))
+        await asyncio.sleep(0)
+        starts.note(cell, said("execute_input"))
+        await asyncio.sleep(0)
+        assert not waits.done()
+        waits.cancel()
+
+    asyncio.run(act())
+
+
+@pytest.mark.parametrize("what", ["begun", "over"])
+def test_no_longer_than_patience(what: str) -> None:
+    async def act() -> None:
+        await getattr(Starts(lambda _: True), what)(request(), 0.01)
 
     asyncio.run(act())
