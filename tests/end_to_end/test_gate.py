@@ -193,6 +193,12 @@ def test_what_a_cell_that_was_typed_meanwhile_says_goes_away_when_it_runs(
     assert not any("display_data" in kind for cell, kind in kinds if cell)  # once is enough
 
 
+def shown_in(notebook: Notebook, cell: str) -> None:
+    """Wait for the first message about it."""
+    while notebook.client.get_iopub_msg(timeout=DEADLINE)["parent_header"].get("msg_id") != cell:
+        pass
+
+
 @pytest.mark.parametrize("notebook", [False], indirect=True)
 def test_a_typed_cell_can_be_interrupted_before_it_runs(notebook: Notebook, site: Engine, gate: Gate) -> None:
     assert "one" in run_cell(notebook.client, "print('one')").text
@@ -200,6 +206,7 @@ def test_a_typed_cell_can_be_interrupted_before_it_runs(notebook: Notebook, site
     gate.cut()
     wait_until(lambda: site.client.request("status")["allocations"][0]["link"] != "up", "the cut to be seen")
     typed = notebook.client.execute("import time; time.sleep(60)")
+    shown_in(notebook, typed)  # so it has come; the interrupt takes another way
     behind = notebook.client.execute("print('behind it')")
     site.client.request("interrupt", kernel=notebook.kernel, timeout=2)
     gate.shut = ""
@@ -214,6 +221,7 @@ def test_an_interrupt_while_the_link_is_down_does_not_wait_and_arrives(
 ) -> None:
     assert "one" in run_cell(notebook.client, "print('one')").text
     runs = notebook.client.execute("import time; time.sleep(60)")
+    shown_in(notebook, runs)
     gate.shut = "no route to the gate"
     gate.cut()
     wait_until(lambda: site.client.request("status")["allocations"][0]["link"] != "up", "the cut to be seen")
