@@ -9,7 +9,7 @@ guard → worker: {"spawned": directory, "life", "pid", "start"} with the output
     "life", "what"}; {"exited": directory, "life", "status"}
 
 If the worker dies, the guard forks another, which inherits all that is held.  If the guard dies, the worker
-forks another.
+forks another; in a batch job, whose script waits for the guard, it ends all instead.
 """
 
 import array

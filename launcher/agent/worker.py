@@ -80,9 +80,12 @@ class Worker(Holder):
         self.loop.later(_REST, _import_rest)
         while not self._ended:
             self.loop.run()
-            if self._replace_guard:
+            if self._replace_guard and os.environ.get("FARKERNEL_JOB"):
+                self._end_with_the_job()
+            elif self._replace_guard:
                 self._make_guard()
-        guard.send(self._channel, {"end": True}, [])
+        if not self._replace_guard:
+            guard.send(self._channel, {"end": True}, [])
 
     def _watch_signals(self) -> None:
         wake, its_wake = os.pipe()
@@ -238,6 +241,15 @@ class Worker(Holder):
         self._children.clear()
         for kernel in list(self.kernels.values()):
             self._orphaned(kernel)
+
+    def _end_with_the_job(self) -> None:
+        """Its script has waited for the guard: it is over, whether its scheduler finds us and the kernels or not."""
+        self.log("the guard died, and the job with it")
+        for kernel in self.kernels.values():
+            if kernel.pid and kernel.state is not State.ENDED:
+                kernel.signal_session(signal.SIGKILL)
+        self.kernels.clear()
+        self.end()
 
     def _orphaned(self, kernel: Kernel) -> None:
         kernel.orphaned()

@@ -172,12 +172,12 @@ print(client.ids, other.ids, client[:].apply_sync(lambda: 6 * 7), client[:].appl
     assert "ipyparallel runs on node2, node3: ipyparallel.Client() connects to it." in text
     assert text.splitlines()[-1] == "[0, 1, 2, 3] [0, 1, 2, 3] [42, 42, 42, 42] True"
     assert of_engines(slurm)
-    agent = agent_of(int(notebook.run("print(os.getpid())")))
-    for process in agent:
-        process.suspend()  # or one of them makes another of the other
-    for process in agent:
-        process.kill()
+    kernel = psutil.Process(int(notebook.run("print(os.getpid())")))
+    guard, *others = agent_of(kernel.pid)
+    guard.kill()  # what the job's script waits for; the job's end kills by descent, and this makes orphans of them
     wait_until(lambda: not of_engines(slurm), "the engine to end", deadline=30)
+    _, left = psutil.wait_procs([kernel, *others], timeout=30)
+    assert not left
 
 
 MPI = """\
