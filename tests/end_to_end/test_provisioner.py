@@ -169,6 +169,28 @@ def test_an_interrupt_that_makes_the_kernel_forget_its_answer(manager: KernelMan
         assert run_cell(client, "print('alive')").text == "alive\n"
 
 
+STUCK = """
+def stuck(comm, message):
+    import time
+    print("stuck", flush=True)
+    time.sleep(60)
+get_ipython().kernel.comm_manager.register_target("stuck", stuck)
+"""
+
+
+def test_an_interrupt_ends_what_keeps_the_kernel_from_its_cells(manager: KernelManager) -> None:
+    """A widget's callback, with a cell behind it that has not begun: the callback is meant, and the cell runs."""
+    with connected(manager.connection_file) as client:
+        assert not run_cell(client, STUCK).error
+        opened = {"comm_id": "1", "target_name": "stuck", "data": {}}
+        client.shell_channel.send(client.session.msg("comm_open", opened))
+        while client.get_iopub_msg(timeout=30)["content"].get("text") != "stuck\n":
+            pass
+        behind = client.execute("print('behind')")
+        manager.interrupt_kernel()
+        assert collect(client, behind).text == "behind\n"
+
+
 def test_input(manager: KernelManager) -> None:
     with connected(manager.connection_file) as client:
         message = client.execute("print(input('name? ') + '!')", allow_stdin=True)
