@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from ..configuration import Target
+from ..local_end.local_end import LocalEnd
 from .acts import Acts
 from .facts import Facts, KernelState
 
@@ -21,6 +22,7 @@ class Attended(Protocol):
     target: Target
     gone: bool
     acts: Acts
+    local: LocalEnd
 
     @property
     def state(self) -> KernelState: ...
@@ -53,6 +55,10 @@ class Attendance:
         self.fronts.discard(front)
         if self.fronts or self._kernel.gone:
             return
+        if self._kernel.facts.front == "provisioner":
+            self._kernel.local.shutdown.drop(
+                answer=False
+            )  # a server that was killed: it may have meant to keep it
         if self._kernel.state is KernelState.ENDED:
             self._kernel.chore(self._kernel.close(forget=True), "close")
         elif self._keep is None:

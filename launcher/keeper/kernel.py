@@ -347,6 +347,10 @@ class Kernel:
     def interrupts_by_message(self) -> bool:
         return self.facts.interrupt == "message"
 
+    @property
+    def front_end_says_so(self) -> bool:
+        return self.facts.front == "provisioner" and bool(self.attendance.fronts)
+
     def detach(self) -> None:
         """The front end goes away, the kernel stays."""
         self.local.shutdown.renounce()

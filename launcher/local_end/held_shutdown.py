@@ -9,6 +9,8 @@ from .request_log import Request
 
 # A client that has no front end gets its way.
 _PATIENCE = 3.0
+# A notebook server that has the kernel says so itself; it may be stopping, with much else to do.
+_SAYS_SO = 30.0
 # What the front end says to the keeper comes on another way, and may overtake the request that it sent before.
 _OVERTAKEN = 0.5
 # One that is not meant may come this much later than the word that it is not (a server's socket sends by a thread of
@@ -23,6 +25,8 @@ class Owner(Protocol):
     def holding(self) -> bool: ...
     @property
     def is_over(self) -> bool: ...
+    @property
+    def front_end_says_so(self) -> bool: ...
     def pass_on_shutdown(self, request: Request) -> None: ...
     def answer_shutdown(self, request: Request) -> None: ...
     def forget_request(self, request: Request) -> None: ...
@@ -45,7 +49,8 @@ class HeldShutdown:
             self._owner.forget_request(request)
             return
         self.drop(answer=False)
-        self._held = (request, self._loop.call_later(_PATIENCE, self._is_meant))
+        patience = _SAYS_SO if self._owner.front_end_says_so else _PATIENCE
+        self._held = (request, self._loop.call_later(patience, self._is_meant))
         if self._owner.is_over:
             self.drop(answer=True)
         elif self._awaited is not None:
@@ -71,7 +76,7 @@ class HeldShutdown:
             self._unwanted = self._loop.call_later(_STRAGGLES, self._expect_no_more)
 
     def drop(self, answer: bool) -> None:
-        """There is no kernel to ask, or another request takes its place."""
+        """There is no kernel to ask, another request takes its place, or nobody will say what it meant."""
         if self._held is None:
             return
         request, timer = self._held

@@ -45,6 +45,10 @@ class Far(Protocol):
 
     @property
     def interrupts_by_message(self) -> bool: ...
+    @property
+    def front_end_says_so(self) -> bool:
+        """What a shutdown_request means."""
+
     def to_kernel(self, channel: str, number: int, frames: Sequence[Buffer]) -> None: ...
     def after_delivery(self, callback: Callable[[], None]) -> None: ...
     def interrupt_soon(self) -> None: ...
@@ -343,6 +347,10 @@ class LocalEnd:
     @property
     def is_over(self) -> bool:
         return self._ended is not None
+
+    @property
+    def front_end_says_so(self) -> bool:
+        return self._far.front_end_says_so
 
     def pass_on_shutdown(self, request: Request) -> None:
         self._log.open[request.serial] = request

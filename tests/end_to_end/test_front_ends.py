@@ -18,7 +18,7 @@ import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
-from ..sites.engine import DEADLINE, Engine, collect, connected, run_cell, wait_until
+from ..sites.engine import DEADLINE, Engine, collect, connected, outlives_patience, run_cell, wait_until
 from ..sites.notebook_server import NotebookServer
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
@@ -67,6 +67,20 @@ def test_the_kernel_outlives_the_server_and_the_same_notebook_takes_it_up(
         assert (taken_up.text, taken_up.error) == (f"42 {process.pid}\n", "")
         server.rest("DELETE", f"api/sessions/{session.id}")
     wait_until(lambda: not engine.far_processes(), "the kernel to end")
+
+
+def test_a_server_that_is_killed_before_it_says_what_it_means(engine: Engine, home: Path) -> None:
+    """It has sent its request to end the kernel, as it does when it stops, and not its word that it is to live on."""
+    with NotebookServer(home) as server, server.session("a.ipynb", "here") as session:
+        session.run("1")
+        file = Path(os.environ["JUPYTER_RUNTIME_DIR"]) / f"kernel-{session.kernel}.json"
+        with connected(file) as client:
+            client.shutdown()
+            client.control_channel.send(client.session.msg("kernel_info_request"))
+            assert client.get_control_msg(timeout=30)["msg_type"] == "kernel_info_reply"  # so the other came
+            server.kill()
+            wait_until(lambda: engine.kernels()[0]["fronts"] == 0, "the server to be missed")
+            outlives_patience(client)
 
 
 def test_keep_runs_out(engine: Engine, home: Path) -> None:

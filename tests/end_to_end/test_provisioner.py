@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from jupyter_client.manager import KernelManager
 
-from ..sites.engine import Engine, collect, connected, run_cell, wait_until
+from ..sites.engine import Engine, collect, connected, outlives_patience, run_cell, wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
@@ -56,9 +56,6 @@ def test_a_wish_to_shut_down_that_overtakes_its_request(
         assert engine.kernels()[0]["reason"]["text"] == "it was shut down on request"
 
 
-LONGER_THAN_ITS_PATIENCE = "import time; time.sleep(3.5); print('alive')"
-
-
 def test_a_wish_to_keep_it_that_overtakes_the_request_to_end_it(
     engine: Engine, manager: KernelManager
 ) -> None:
@@ -67,7 +64,7 @@ def test_a_wish_to_keep_it_that_overtakes_the_request_to_end_it(
     with connected(manager.connection_file) as client:
         engine.client.request("detach", kernel=engine.kernels()[0]["kernel"])
         client.shutdown()
-        assert run_cell(client, LONGER_THAN_ITS_PATIENCE).text == "alive\n"
+        outlives_patience(client)
 
 
 def test_a_request_to_end_it_that_nobody_explained_goes_with_the_keeper(
@@ -81,7 +78,7 @@ def test_a_request_to_end_it_that_nobody_explained_goes_with_the_keeper(
         keeper = engine.keeper_pid()
         os.kill(keeper, signal.SIGKILL)
         wait_until(lambda: engine.keeper_pid() != keeper, "the next keeper")
-        assert run_cell(client, LONGER_THAN_ITS_PATIENCE).text == "alive\n"
+        outlives_patience(client)
 
 
 def test_one_session_for_one_life_and_every_signature_right(engine: Engine, manager: KernelManager) -> None:

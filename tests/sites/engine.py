@@ -204,6 +204,12 @@ def run_cell(client: BlockingKernelClient, code: str, deadline: float = DEADLINE
     return collect(client, client.execute(code), deadline)
 
 
+def outlives_patience(client: BlockingKernelClient) -> None:
+    """The kernel lives longer than it would with a shutdown_request that is held, and that nobody explains."""
+    run_cell(client, "import time; time.sleep(3.5)")  # ipykernel lets a cell end
+    assert run_cell(client, "print('alive')").text == "alive\n"
+
+
 def collect(client: BlockingKernelClient, msg_id: str, deadline: float = DEADLINE) -> Outcome:
     outcome = Outcome()
     end = time.monotonic() + deadline

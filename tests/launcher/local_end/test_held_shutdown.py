@@ -18,6 +18,7 @@ class Owner:
 
     holding = False
     is_over = False
+    front_end_says_so = False
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -89,6 +90,17 @@ def test_meant(first: str) -> None:
         await rest(owner)
 
     assert outcome(story) == ["passed on"]
+
+
+def test_a_front_end_that_says_what_it_means_has_longer() -> None:
+    async def story(held: HeldShutdown, owner: Owner) -> None:
+        owner.front_end_says_so = True
+        held.hold(request())
+        await rest(owner)
+        assert owner.said == []
+        held.renounce()
+
+    assert outcome(story) == ["forgotten"]
 
 
 def test_meant_and_the_request_got_lost() -> None:
