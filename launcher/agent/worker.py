@@ -137,6 +137,9 @@ class Worker(Holder):
         for visitor in self._visitors:
             visitor.leave("the agent has ended")
             visitor.requests.forget_link()
+        self._go()
+
+    def _go(self) -> None:
         try:
             os.unlink(os.path.join(self.directory, "socket"))
         except FileNotFoundError:
@@ -249,7 +252,7 @@ class Worker(Holder):
             if kernel.pid and kernel.state is not State.ENDED:
                 kernel.signal_session(signal.SIGKILL)
         self.kernels.clear()
-        self.end()
+        self._go()  # without a word to the keeper: the scheduler knows why
 
     def _orphaned(self, kernel: Kernel) -> None:
         kernel.orphaned()
