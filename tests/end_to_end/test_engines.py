@@ -217,10 +217,10 @@ def test_mpi(slurm: SlurmSite, engine: Engine, notebooks: list[Notebook]) -> Non
 
     world = on_nodes(slurm)
     rest = [each for each in of_engines(slurm) if each not in world]
-    for process in rest:
-        process.suspend()
-    for process in rest:
-        process.kill()
+    for act in (psutil.Process.suspend, psutil.Process.kill):
+        for process in rest:
+            with contextlib.suppress(psutil.NoSuchProcess):  # srun goes with its parent
+                act(process)
     wait_until(lambda: not of_engines(slurm), "the engine to end")
     shutil.rmtree(node.private_directory())  # which sweeps what those that were killed have left
     assert "MPI has ended: what held it together is gone" in notebook.told("Restart the kernel")

@@ -27,7 +27,7 @@ class NotebookServer:
 
     def __init__(self, root: Path, python: str = sys.executable, module: str = "jupyter_server") -> None:
         self._root = root
-        self._command = [python, "-m", module]
+        self._command = [python, "-X", "faulthandler", "-m", module]
         self._token = secrets.token_hex(8)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -70,7 +70,12 @@ class NotebookServer:
     def stop(self) -> None:
         """As a service manager does."""
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(30)
+            raise AssertionError(f"it does not stop:\n{self.log.read_text()[-10000:]}") from None
 
     def kill(self) -> None:
         self.process.kill()
