@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Coroutine, Mapping
 from functools import partial
@@ -90,27 +91,32 @@ class Acts:
         Whoever asked need not wait for that.
         """
         local = self._kernel.local
+        young = False
         for _ in range(_TRIES):
             if cell is not None:
                 # Without a sign of it, it is likely that the kernel is at something else (a widget's callback).
                 await local.starts.begun(cell, _STARTS if held.up else None)
                 if cell.started is not None:
-                    await local.starts.over(cell, _GETS_GOING - (time.monotonic() - cell.started))
+                    await local.starts.over(cell, _GETS_GOING - _age(cell))
                 if not local.is_open(cell):
                     return
             if self._kernel.state is not KernelState.LIVE:
                 return
+            young = cell is not None and _age(cell) < 2 * _GETS_GOING
             # What ignores interrupts in the middle of a cell waits for a program (system(3)), which takes them.
             if await self._interrupt_now(held, cell, if_it_listens=cell is not None and cell.started is None):
                 break
             await asyncio.sleep(_AGAIN)  # the far end cannot tell us when the kernel begins to listen
         else:
             await self._interrupt_now(held, cell)  # it always ignores them; what it has started may not
-        if cell is not None and cell.started is not None:
+        if cell is not None and young:
             await self._interrupt_again(held, cell)
 
     async def _interrupt_again(self, held: HeldAllocation, cell: Request) -> None:
-        """Around the first steps of a cell ipykernel also swallows interrupts: one that shows no sign gets another."""
+        """Around the first steps of a cell ipykernel also swallows interrupts: one that shows no sign gets another.
+
+        Only then: a cell that has been running may be clearing up after the first.
+        """
         heard = cell.heard
         await self._kernel.local.starts.over(cell, _TAKES_IT)
         if (
@@ -195,5 +201,10 @@ class Acts:
         return str(answer.get("text", ""))
 
 
+def _age(cell: Request) -> float:
+    """Since the kernel said that it works on it; very old where it has not."""
+    return math.inf if cell.started is None else time.monotonic() - cell.started
+
+
 def _is_going(cell: Request) -> bool:
-    return cell.started is not None and time.monotonic() - cell.started > _GETS_GOING
+    return cell.started is not None and _age(cell) > _GETS_GOING

@@ -230,6 +230,36 @@ def test_an_interrupt_while_the_link_is_down_does_not_wait_and_arrives(
     assert "KeyboardInterrupt" in collect(notebook.client, runs).error
 
 
+CLEARS_UP = """
+import time
+time.sleep(1)
+print("on", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(2)
+    print("cleared up")
+"""
+
+
+@pytest.mark.parametrize("notebook", [False], indirect=True)
+def test_a_cell_that_has_been_running_is_interrupted_once(
+    notebook: Notebook, site: Engine, gate: Gate
+) -> None:
+    assert "one" in run_cell(notebook.client, "print('one')").text
+    runs = notebook.client.execute(CLEARS_UP)
+    while notebook.client.get_iopub_msg(timeout=DEADLINE)["content"].get("text") != "on\n":
+        pass
+    gate.shut = "no route to the gate"
+    gate.cut()
+    wait_until(lambda: site.client.request("status")["allocations"][0]["link"] != "up", "the cut to be seen")
+    site.client.request("interrupt", kernel=notebook.kernel, timeout=2)
+    gate.shut = ""
+    outcome = collect(notebook.client, runs)
+    assert outcome.reply["content"]["status"] == "ok"
+    assert "cleared up" in outcome.text
+
+
 def test_a_command_without_a_terminal_does_not_wait_for_a_person(site: Engine, gate: Gate) -> None:
     gate.asks = True
     with pytest.raises(RemoteError, match="nobody is here to answer") as caught:

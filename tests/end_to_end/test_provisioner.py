@@ -166,6 +166,16 @@ def test_an_interrupt_that_makes_the_kernel_forget_its_answer(manager: KernelMan
         assert run_cell(client, "print('alive')").text == "alive\n"
 
 
+def test_an_interrupt_ends_a_program_that_a_cell_waits_for(manager: KernelManager) -> None:
+    """Python itself ignores interrupts meanwhile (system(3))."""
+    with connected(manager.connection_file) as client:
+        message = client.execute("import os; print('on', flush=True); print(os.system('sleep 60'))")
+        while client.get_iopub_msg(timeout=30)["content"].get("text") != "on\n":
+            pass
+        manager.interrupt_kernel()
+        assert collect(client, message).text == "2\n"
+
+
 STUCK = """
 def stuck(comm, message):
     import time
