@@ -240,10 +240,10 @@ class LinkDriver:
     def _greet(self, data: bytes) -> bytes:
         """Feed the first words of the far end; returns what follows them."""
         greeting = self._greeting
-        if greeting is None or self._stream is None:
+        if greeting is None:
             return data
         rest, answer = greeting.feed(data)
-        if answer:
+        if answer and self._stream is not None:  # it answers what was written there
             self._stream.write([answer])
         if greeting.linked:
             self._greeting = None
