@@ -306,11 +306,12 @@ class Kernel:
 
     async def _end_explained(self, costly: Costly, reason: dict[str, Any]) -> None:
         """What ends a job ends its kernels by a signal: the scheduler knows better than the agent why."""
-        because = None
+        because, life = None, self.facts.life
         if reason.get("kind") != "oom" and (reason.get("kind") != "exit" or reason.get("status")):
             with contextlib.suppress(FarkernelError, TimeoutError):
                 because = await costly.explain()
-        self.end({**reason, **(because or {})})
+        if self.facts.life == life:  # it may have been lost with its job meanwhile, and been started again
+            self.end({**reason, **(because or {})})
 
     def _replenish(self) -> None:
         work = self._up.replenish(self.allocation) if self.allocation is not None else None

@@ -58,7 +58,7 @@ def test_a_traceback_is_an_error_with_the_cells_lines(site: Site) -> None:
 
 def test_an_error_aborts_what_was_sent_with_it(site: Site) -> None:
     client = site[1]
-    first = client.execute("1 / 0")
+    first = client.execute("import time; time.sleep_ms(500); 1 / 0")  # the other is there by then
     second = client.execute("print('never')")
     assert collect(client, first).reply["content"]["status"] == "error"
     assert collect(client, second).reply["content"]["status"] == "aborted"
