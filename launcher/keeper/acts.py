@@ -57,6 +57,7 @@ class Acts:
         self._answerer = answerer
         self._stop_kind = "stopped"
         self._stopped_because = ""
+        self._meant: list[Request | None] = []  # cells that an interrupt is on its way to
 
     def life_begins(self) -> None:
         """What was done to the former one is over."""
@@ -82,8 +83,15 @@ class Acts:
             return
         if held.up and (cell is None or _is_going(cell)):
             await self._interrupt_now(held, cell)
-        else:
-            self._kernel.chore(self._interrupt_when_it_runs(held, cell), "interrupt")
+        elif not any(each is cell for each in self._meant):  # who presses three times meanwhile means it once
+            self._meant.append(cell)
+            self._kernel.chore(self._interrupt_once(held, cell), "interrupt")
+
+    async def _interrupt_once(self, held: HeldAllocation, cell: Request | None) -> None:
+        try:
+            await self._interrupt_when_it_runs(held, cell)
+        finally:
+            self._meant = [each for each in self._meant if each is not cell]
 
     async def _interrupt_when_it_runs(self, held: HeldAllocation, cell: Request | None) -> None:
         """Interrupts overtake cells on the link, and what is meant may be a cell that has not got there.
@@ -97,7 +105,7 @@ class Acts:
                 # Without a sign of it, it is likely that the kernel is at something else (a widget's callback).
                 await local.starts.begun(cell, _STARTS if held.up else None)
                 if cell.started is not None:
-                    await local.starts.over(cell, _GETS_GOING - _age(cell))
+                    await local.starts.over(cell, max(0.0, _GETS_GOING - _age(cell)))
                 if not local.is_open(cell):
                     return
             if self._kernel.state is not KernelState.LIVE:
@@ -136,7 +144,7 @@ class Acts:
         if how == "message":
             self._kernel.local.send_interrupt_request()
         elif how == "signal" and cell is not None:
-            self._kernel.local.interrupted(cell)
+            self._kernel.local.unanswered.interrupted(cell)
         return how != "none"
 
     def interrupt_soon(self) -> None:

@@ -56,9 +56,8 @@ class Attendance:
         if self.fronts or self._kernel.gone:
             return
         if self._kernel.facts.front == "provisioner":
-            self._kernel.local.shutdown.drop(
-                answer=False
-            )  # a server that was killed: it may have meant to keep it
+            # A server that was killed may have meant to keep it.
+            self._kernel.local.shutdown.drop(answer=False)
         if self._kernel.state is KernelState.ENDED:
             self._kernel.chore(self._kernel.close(forget=True), "close")
         elif self._keep is None:

@@ -311,10 +311,6 @@ class LocalEnd:
         for request in self._room.interrupt():
             self.done(request)
 
-    def interrupted(self, cell: Request) -> None:
-        """A signal has reached its kernel."""
-        self.unanswered.interrupted(cell)
-
     def _answer_interrupted(self, request: Request) -> None:
         if self.is_open(request):
             text = (

@@ -24,6 +24,7 @@ class Unanswered:
         self._loop = asyncio.get_running_loop()
 
     def interrupted(self, cell: Request) -> None:
+        """A signal has reached its kernel."""
         cell.interrupted = True
         self.note_idle(cell)
 
